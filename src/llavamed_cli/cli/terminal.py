@@ -1,0 +1,105 @@
+"""What a person sees: results alone on stdout; notes, bars and faults on stderr, silent where nobody looks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llavamed_cli.progress import Bar
+from llavamed_cli.records import Fault
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+FAULTS_SHOWN = 10
+
+
+@dataclass
+class _TerminalBar:
+    display: RichProgress
+    task: TaskID
+
+    def advance(self, amount: int = 1, **figures: str) -> None:
+        shown = "  ".join(f"{name} {value}" for name, value in figures.items())
+        self.display.update(self.task, advance=amount, **({"figures": shown} if shown else {}))
+
+
+class _QuietBar:
+    def advance(self, amount: int = 1, **figures: str) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Implements `llavamed_cli.progress.Progress`.
+
+    as_json: stdout carries one JSON value instead of text. quiet: notes and bars are left out, faults are not.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+
+    def note(self, message: str) -> None:
+        """One line on stderr."""
+        if not self.quiet:
+            print(message, file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        """One line on stderr that --quiet does not silence."""
+        print(message, file=sys.stderr, flush=True)
+
+    def faults(self, faults: Sequence[Fault], kept: int) -> None:
+        """Say how many records were set aside, and name the first of them."""
+        if not faults:
+            return
+        self.warn(f"{len(faults)} record(s) set aside, {kept} kept:")
+        for fault in faults[:FAULTS_SHOWN]:
+            self.warn(f"  {fault}")
+        if len(faults) > FAULTS_SHOWN:
+            self.warn(f"  and {len(faults) - FAULTS_SHOWN} more")
+
+    def result(self, text: str, value: Any) -> None:
+        """The result, on stdout: `text` for people, `value` as one JSON document under --json."""
+        print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
+
+    @contextmanager
+    def bar(self, label: str, total: int | None, done: int = 0) -> Iterator[Bar]:
+        """A bar with rate and time left on stderr; nothing where stderr is no terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield _QuietBar()
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:.2f}/s" if task.speed else "")
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            Rate(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as display:
+            task = display.add_task(label, total=total, completed=done, figures="")
+            yield _TerminalBar(display, task)

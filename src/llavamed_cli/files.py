@@ -1,0 +1,153 @@
+"""Files in and out: JSON Lines that name the line of a fault, and writes that are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from llavamed_cli.errors import DataError, UsageError
+from llavamed_cli.records import Fault
+
+WHOLE_FILE_HASH_LIMIT = 64 * 2**20
+EDGE_BYTES = 2**20
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Return `path` if it is a file; otherwise raise UsageError naming `what` was expected there."""
+    if path.is_file():
+        return path
+    state = "is a folder" if path.is_dir() else "does not exist"
+    raise UsageError(f"{what} {state}", where=str(path), hint="Check the path.")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Parse a whole JSON file. Raises UsageError if it is absent, DataError with the line if it is no JSON."""
+    try:
+        return json.loads(require_file(path, what).read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{what} is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} is not UTF-8 text", where=str(path)) from error
+
+
+def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSON Lines file; blank lines are skipped.
+
+    A line that is no JSON object is handed to `on_fault` and passed over, so that the good ones are kept.
+    """
+    with require_file(path, "JSON Lines file").open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            if not raw.strip():
+                continue
+            try:
+                value = json.loads(raw.decode("utf-8-sig"))
+            except UnicodeDecodeError:
+                on_fault(Fault(where=f"{path}:{number}", reason="not UTF-8 text"))
+                continue
+            except (json.JSONDecodeError, RecursionError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {reason}"))
+                continue
+            if not isinstance(value, dict):
+                on_fault(Fault(where=f"{path}:{number}", reason=f"expected an object, found {type(value).__name__}"))
+                continue
+            yield number, value
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its place only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's umask (mkstemp ignores it, and files that others cannot read surprise shared servers)."""
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically, in UTF-8."""
+    with atomic_write(path) as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as indented JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Write `records` atomically, one a line; return how many there were."""
+    count = 0
+    with atomic_write(path) as stream:
+        for record in records:
+            stream.write(json_line(record))
+            count += 1
+    return count
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """One record as a line of JSON Lines. A lone surrogate, which UTF-8 cannot hold, is written as an escape."""
+    line = json.dumps(record, ensure_ascii=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(record)
+    return line + "\n"
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(EDGE_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """A SHA-256 that changes when a file, or any file in a folder (not in hidden ones), changes.
+
+    Files above 64 MiB count by name, size, and first and last MiB: a 15 GB checkpoint is told apart in a second.
+    """
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path)
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0{_edge_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _edge_sha256(file: Path) -> str:
+    if file.stat().st_size <= WHOLE_FILE_HASH_LIMIT:
+        return file_sha256(file)
+    with file.open("rb") as stream:
+        head = stream.read(EDGE_BYTES)
+        stream.seek(-EDGE_BYTES, os.SEEK_END)
+        return hashlib.sha256(head + stream.read(EDGE_BYTES)).hexdigest()
