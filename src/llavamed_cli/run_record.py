@@ -27,7 +27,8 @@ RECORDED_PACKAGES = ("llavamed", "torch", "transformers", "accelerate", "peft", 
 class Run:
     """An output folder at work.
 
-    resumed: the folder held an unfinished run of the same command; finished: it held a finished one, nothing is left to do.
+    resumed: the folder held an unfinished run of the same command.
+    finished: it held a finished one, so that nothing is left to do.
     """
 
     out: Path
@@ -71,7 +72,8 @@ def begin_run(
 
     Args:
         options: every option that shapes the result, resolved; those that do not (--json, --quiet) stay out.
-        inputs: what is read. A Path is fingerprinted, so that a changed input is noticed; a str (a hub name) is recorded.
+        inputs: what is read. A Path is fingerprinted, so that a changed input is noticed; a str (a hub name) is
+            recorded.
 
     Raises:
         OutputFolderError: the folder holds another run (the message lists what differs) or files of unknown origin.

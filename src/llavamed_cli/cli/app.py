@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from llavamed_cli.cli import align, ask, build_data, tune
+from llavamed_cli.cli import eval as evaluate
 from llavamed_cli.errors import LlavamedError
 
 BUG_ADVICE = "This is a bug in llavamed. Run it again with --debug for the traceback, and report that."
@@ -39,6 +41,14 @@ def _root(
     ] = False,
 ) -> None:
     return
+
+
+DATA, TRAINING, USE = "1. Data", "2. Training", "3. Use"
+app.command("build-data", rich_help_panel=DATA, epilog=build_data.EXAMPLES)(build_data.build_data)
+app.command("align", rich_help_panel=TRAINING, epilog=align.EXAMPLES)(align.align)
+app.command("tune", rich_help_panel=TRAINING, epilog=tune.EXAMPLES)(tune.tune)
+app.command("eval", rich_help_panel=USE, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("ask", rich_help_panel=USE, epilog=ask.EXAMPLES)(ask.ask)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,6 +15,4 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes, no bars.", rich_help_panel=GENERAL)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a fault.", rich_help_panel=GENERAL)]
 Out = Annotated[Path, typer.Option(help="The folder to write; it is itself the result.", show_default=False)]
-Images = Annotated[
-    Path | None, typer.Option(help="Folder of the pictures that a data FILE names.", show_default=False)
-]
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures that a data FILE names.", show_default=False)]

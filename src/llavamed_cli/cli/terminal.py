@@ -25,8 +25,10 @@ class _TerminalBar:
     task: TaskID
 
     def advance(self, amount: int = 1, **figures: str) -> None:
-        shown = "  ".join(f"{name} {value}" for name, value in figures.items())
-        self.display.update(self.task, advance=amount, **({"figures": shown} if shown else {}))
+        self.display.update(self.task, advance=amount)
+        if figures:
+            shown = "  ".join(f"{name} {value}" for name, value in figures.items())
+            self.display.update(self.task, figures=shown)
 
 
 class _QuietBar:

@@ -1,0 +1,6 @@
+EXAMPLES = ""
+
+
+def align() -> None:
+    """To be written."""
+    raise NotImplementedError

@@ -1,0 +1,6 @@
+EXAMPLES = ""
+
+
+def ask() -> None:
+    """To be written."""
+    raise NotImplementedError

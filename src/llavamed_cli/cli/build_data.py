@@ -1,0 +1,6 @@
+EXAMPLES = ""
+
+
+def build_data() -> None:
+    """To be written."""
+    raise NotImplementedError

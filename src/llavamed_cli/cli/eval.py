@@ -1,0 +1,6 @@
+EXAMPLES = ""
+
+
+def evaluate() -> None:
+    """To be written."""
+    raise NotImplementedError

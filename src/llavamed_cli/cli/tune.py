@@ -1,0 +1,6 @@
+EXAMPLES = ""
+
+
+def tune() -> None:
+    """To be written."""
+    raise NotImplementedError
