@@ -61,3 +61,9 @@ class ModelError(LlavamedError):
 
 class TrainingError(LlavamedError):
     """Training cannot start or go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, to quote in one of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

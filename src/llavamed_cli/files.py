@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,18 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"{what} is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8 text", where=str(path)) from error
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Parse a TOML file. Raises UsageError if it is absent, DataError if it is no TOML."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(require_file(path, what).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{what} is not TOML: {error}", where=str(path)) from error
 
 
 def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -71,13 +84,13 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def umask() -> int:
     """The process's umask (mkstemp ignores it, and files that others cannot read surprise shared servers)."""
     current = os.umask(0)
     os.umask(current)

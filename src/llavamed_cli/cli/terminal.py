@@ -65,6 +65,13 @@ class Terminal:
         if len(faults) > FAULTS_SHOWN:
             self.warn(f"  and {len(faults) - FAULTS_SHOWN} more")
 
+    def quiet_libraries(self) -> None:
+        """Keep transformers' own bars and advice off the terminal: this layer has its own."""
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
     def result(self, text: str, value: Any) -> None:
         """The result, on stdout: `text` for people, `value` as one JSON document under --json."""
         print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)

@@ -1,0 +1,139 @@
+"""A LLaVA from its three parts: a language model, a vision tower, and a projector between them, new and untrained.
+
+The result is Hugging Face's own `LlavaForConditionalGeneration` and `LlavaProcessor`, put together here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llavamed_cli.model.attention import choose_attention
+from llavamed_cli.model.chat import ChatFormat
+from llavamed_cli.model.language_model import LanguageModel, load_language_model
+from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.model.precision import Choice, choose_device, choose_precision, torch_dtype
+from llavamed_cli.model.vision_tower import VisionTower, load_vision_tower
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+FEATURE_LAYER = -2
+"""The tower's second-to-last layer is read (LLaVA, section 4.1; `mm_vision_select_layer` of LLaVA-Med)."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A LLaVA and what feeds it."""
+
+    model: LlavaForConditionalGeneration = field(repr=False)
+    processor: LlavaProcessor = field(repr=False)
+    template_origin: str
+    image_tokens: int
+
+
+def assemble(
+    language_model: str, vision_tower: str, *, dtype: torch.dtype, seed: int, image_size: int | None = None
+) -> Assembled:
+    """Load both parts and join them by a fresh two-layer projector (mlp2x_gelu, as LLaVA-Med v1.5).
+
+    Raises:
+        ModelError: a part cannot be loaded or does not fit.
+    """
+    words = load_language_model(language_model, dtype=dtype, seed=seed)
+    tower = load_vision_tower(vision_tower, dtype=dtype, seed=seed, image_size=image_size)
+    processor = _processor(words, tower)
+    image_tokens = (tower.image_size // tower.patch_size) ** 2
+    model = _model(words, tower, image_tokens)
+    _start_projector(model, seed)
+    end = ChatFormat(words.tokenizer, words.template).end_token_id
+    model.generation_config.eos_token_id = sorted({end, words.tokenizer.eos_token_id} - {None})
+    model.generation_config.pad_token_id = words.tokenizer.pad_token_id
+    return Assembled(model.to(dtype), processor, words.template_origin, image_tokens)
+
+
+def assemble_on(
+    language_model: str, vision_tower: str, *, device: str, precision: str, seed: int, image_size: int | None
+) -> LoadedModel:
+    """`assemble`, on a device, with the choices that `load_model` makes for a model that exists already."""
+    chosen_device = choose_device(device)
+    chosen_precision = choose_precision(precision, chosen_device.value)
+    attention = choose_attention(chosen_device.value, chosen_precision.value)
+    made = assemble(
+        language_model, vision_tower, dtype=torch_dtype(chosen_precision.value), seed=seed, image_size=image_size
+    )
+    model: Any = made.model
+    model.set_attn_implementation(attention.value)
+    choices = {
+        "device": chosen_device,
+        "precision": chosen_precision,
+        "attention": attention,
+        "chat template": Choice(made.template_origin, "as the language model's tokenizer has it, else a built-in one"),
+    }
+    return LoadedModel(model.to(chosen_device.value).eval(), made.processor, chosen_device.value, choices)
+
+
+def _processor(words: LanguageModel, tower: VisionTower) -> Any:
+    """Pictures are padded to a square with the mean colour, never cropped: a chest film's edges hold findings."""
+    from transformers import LlavaProcessor
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    pictures = LlavaImageProcessorPil(
+        do_pad=True,
+        size={"shortest_edge": tower.image_size},
+        crop_size={"height": tower.image_size, "width": tower.image_size},
+        image_mean=list(tower.mean),
+        image_std=list(tower.std),
+    )
+    words.tokenizer.chat_template = words.template
+    return LlavaProcessor(
+        image_processor=pictures,
+        tokenizer=words.tokenizer,
+        patch_size=tower.patch_size,
+        vision_feature_select_strategy=_strategy(tower),
+        num_additional_image_tokens=int(tower.family.class_token),
+        chat_template=words.template,
+    )
+
+
+def _strategy(tower: VisionTower) -> str:
+    """HF's names: "default" drops the class token, "full" keeps every token."""
+    return "default" if tower.family.class_token else "full"
+
+
+def _model(words: LanguageModel, tower: VisionTower, image_tokens: int) -> Any:
+    """Join the loaded parts inside a skeleton without weights, so that no part is held twice in memory."""
+    import torch
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    config = LlavaConfig(
+        text_config=words.model.config,
+        vision_config=tower.model.config,
+        image_token_index=words.tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=image_tokens,
+        vision_feature_layer=FEATURE_LAYER,
+        vision_feature_select_strategy=_strategy(tower),
+        pad_token_id=words.tokenizer.pad_token_id,
+        tie_word_embeddings=words.model.config.tie_word_embeddings,
+    )
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    model.model.language_model = words.model.model
+    model.lm_head = words.model.get_output_embeddings()
+    model.model.vision_tower = tower.model
+    model.generation_config = words.model.generation_config
+    model.tie_weights()
+    return model.eval()
+
+
+def _start_projector(model: Any, seed: int) -> None:
+    """Draw the projector's weights from `seed`: normal, standard deviation 1 / sqrt(inputs), no bias."""
+    import torch
+
+    projector = model.model.multi_modal_projector.to_empty(device="cpu").float()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in (projector.linear_1, projector.linear_2):
+            layer.weight.normal_(std=layer.in_features**-0.5, generator=generator)
+            layer.bias.zero_()

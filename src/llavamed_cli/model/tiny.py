@@ -1,0 +1,80 @@
+"""The `tiny` parts: a language model and a vision tower made from nothing, for CI and for tests.
+
+They know nothing until they are trained, take seconds a step on one core, and go through every code path that a real
+model does. The tower's random patch projection keeps what a patch looks like (a random linear map of 192 numbers to
+128 loses little), which is why a frozen random tower is enough to learn from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TINY = "tiny"
+IMAGE_SIZE = 64
+PATCH_SIZE = 8
+POSITION_SCALE = 0.15
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer whose vocabulary is the 256 bytes and ChatML's control tokens: any text, no training, no files."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(t, special=True) for t in ("<|pad|>", "<|im_start|>", "<|im_end|>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", model_max_length=2048
+    )
+
+
+def tiny_language_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
+    """A Llama of 4 layers, width 128, about 1 M parameters, from `seed`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def tiny_vision_tower(seed: int) -> CLIPVisionModel:
+    """A CLIP vision tower of 2 layers, width 128, on 64 x 64 pixels: 64 patches and a class token.
+
+    Its position table is drawn wide enough (standard deviation 0.15) to be told apart beside the patches: CLIP's own
+    start of 0.02 would leave an untrained tower nearly blind to where things are.
+    """
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = CLIPVisionModel(config)
+        for name, table in tower.named_parameters():
+            if name.endswith("position_embedding.weight"):
+                torch.nn.init.normal_(table, std=POSITION_SCALE)
+    return tower.eval()
