@@ -74,4 +74,5 @@ def main(arguments: Sequence[str]) -> int:
 def run() -> None:
     """The entry point of the installed command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers warns when a data worker forks
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; the terminal layer has its own
     sys.exit(main(sys.argv[1:]))
