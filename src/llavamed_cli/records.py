@@ -76,7 +76,8 @@ class Question:
     """A question about a picture with its reference answer.
 
     image: the picture's name as the benchmark gives it; picture: where it lies.
-    question_types: the benchmark's own types, normalised, e.g. ("PRES", "POS").
+    question_types: the benchmark's own types, normalised, e.g. ("POS", "PRES").
+    phrasing: "freeform", or "para" for a question that says another one in other words (VQA-RAD).
     """
 
     id: str
@@ -88,6 +89,7 @@ class Question:
     question_types: tuple[str, ...] = ()
     modality: str | None = None
     organ: str | None = None
+    phrasing: str | None = None
     language: str = "en"
 
 

@@ -1,0 +1,81 @@
+"""answers.jsonl: answers appended and flushed as they come, so that an interrupted run goes on where it stopped.
+
+LLaVA's answer format, one a line: {"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}, and
+"confidence". A line that was cut off by an interruption is removed when the file is opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llavamed_cli.errors import DataError
+from llavamed_cli.evaluation.answerers.answerer import Answerer
+from llavamed_cli.files import json_line, read_jsonl
+from llavamed_cli.progress import Progress
+from llavamed_cli.records import Answer, Fault, Question
+
+ANSWER_ID_LENGTH = 22  # as long as the short UUIDs that LLaVA writes
+
+
+def answer_all(
+    answerer: Answerer, questions: Sequence[Question], log: Path, *, who: str, benchmark: str, progress: Progress
+) -> dict[str, Answer]:
+    """Answer what `log` does not answer yet, and return the answers to all questions by id.
+
+    A batch is asked whole even where an interruption left part of its answers, so that these are what an uninterrupted
+    run gives.
+
+    Raises:
+        DataError: the log is damaged elsewhere than at its end.
+    """
+    answers = _resume(log)
+    with log.open("a", encoding="utf-8") as stream, progress.bar(who, len(questions), done=len(answers)) as bar:
+        for batch in answerer.batches(questions):
+            todo = [question for question in batch if question.id not in answers]
+            if not todo:
+                continue
+            for question, answer in zip(batch, answerer.answer(batch), strict=True):
+                if question.id not in answers:
+                    answers[question.id] = answer
+                    stream.write(json_line(_record(answer, answerer.prompt(question), who, benchmark)))
+            stream.flush()
+            bar.advance(len(todo))
+    return answers
+
+
+def _resume(log: Path) -> dict[str, Answer]:
+    """The answers of an earlier, interrupted run; a torn last line is cut off."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not log.exists():
+        return {}
+    written = log.read_bytes()
+    whole = written.rfind(b"\n") + 1
+    if whole < len(written):
+        with log.open("r+b") as stream:
+            stream.truncate(whole)
+
+    def refuse(fault: Fault) -> None:
+        raise DataError(fault.reason, where=fault.where, hint="Delete this file to answer anew.")
+
+    return {
+        record["question_id"]: Answer(
+            question_id=record["question_id"], text=record["text"], confidence=record["confidence"]
+        )
+        for _, record in read_jsonl(log, refuse)
+    }
+
+
+def _record(answer: Answer, prompt: str, who: str, benchmark: str) -> dict[str, Any]:
+    digest = hashlib.sha256("\0".join((who, benchmark, answer.question_id)).encode()).hexdigest()
+    return {
+        "question_id": answer.question_id,
+        "prompt": prompt,
+        "text": answer.text,
+        "answer_id": digest[:ANSWER_ID_LENGTH],
+        "model_id": who,
+        "metadata": {"benchmark": benchmark},
+        "confidence": answer.confidence,
+    }

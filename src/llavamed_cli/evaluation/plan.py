@@ -1,0 +1,83 @@
+"""What one `eval` run is asked to do, checked as far as it can be before a model is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, parse_benchmark
+from llavamed_cli.errors import UsageError
+from llavamed_cli.evaluation.answerers.answerer import Who, parse_who
+
+Missing = Literal["error", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPlan:
+    """One run.
+
+    whos, benchmarks: by the short name that folders and tables use, in the order typed.
+    images: folder of the pictures, where it is not beside the benchmark's file.
+    train: training questions of the benchmark's form, for `majority`, where its own file has none.
+    limit: ask only the first questions of each benchmark.
+    missing: whether a question that cannot be asked refuses the run or is left out.
+    """
+
+    whos: dict[str, Who]
+    benchmarks: dict[str, BenchmarkName]
+    out: Path
+    images: Path | None
+    train: Path | None
+    limit: int | None
+    missing: Missing
+    max_new_tokens: int
+    batch_size: int
+    device: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if all(name.file is None for name in self.benchmarks.values()):
+            for option, value in (("--images", self.images), ("--train", self.train)):
+                if value is not None:
+                    raise UsageError(f"{option} says nothing about phantoms, and no other benchmark is named")
+
+
+def name_answerers(texts: Sequence[str]) -> dict[str, Who]:
+    """The answerers by short name. Raises UsageError if one is unknown, or named twice."""
+    _refuse_repeats(texts, "answerer")
+    whos = [parse_who(text) for text in texts]
+    return dict(zip(_distinct([_short(who) for who in whos]), whos, strict=True))
+
+
+def name_benchmarks(texts: Sequence[str]) -> dict[str, BenchmarkName]:
+    """The benchmarks by short name. Raises UsageError if one is unknown, absent, or named twice."""
+    _refuse_repeats(texts, "benchmark")
+    names = [parse_benchmark(text) for text in texts]
+    return dict(zip(_distinct([name.title for name in names]), names, strict=True))
+
+
+def _short(who: Who) -> str:
+    """The last part of the path: "runs/a/tuned" is "tuned", "blind:runs/a/tuned" is "blind:tuned"."""
+    last = Path(who.target).expanduser().resolve().name if who.target.startswith(".") else Path(who.target).name
+    prefix = "" if who.kind == "model" else f"{who.kind}:"
+    return prefix + re.sub(r"[^\w.-]+", "-", last) if last else who.text
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, a later namesake with a number."""
+    taken: list[str] = []
+    for name in names:
+        number, candidate = 2, name
+        while candidate in taken:
+            candidate, number = f"{name}-{number}", number + 1
+        taken.append(candidate)
+    return taken
+
+
+def _refuse_repeats(texts: Sequence[str], what: str) -> None:
+    for text in texts:
+        if texts.count(text) > 1:
+            raise UsageError(f"the {what} {text!r} is named twice")

@@ -1,0 +1,1 @@
+"""Scores: `reference` repeats the published formulae with their quirks, `strict` says what was right."""
