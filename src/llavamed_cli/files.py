@@ -35,6 +35,8 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"{what} is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8 text", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not JSON: {_json_fault(error)}", where=str(path)) from error
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -63,14 +65,20 @@ def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[
             except UnicodeDecodeError:
                 on_fault(Fault(where=f"{path}:{number}", reason="not UTF-8 text"))
                 continue
-            except (json.JSONDecodeError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {reason}"))
+            except (ValueError, RecursionError) as error:
+                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {_json_fault(error)}"))
                 continue
             if not isinstance(value, dict):
                 on_fault(Fault(where=f"{path}:{number}", reason=f"expected an object, found {type(value).__name__}"))
                 continue
             yield number, value
+
+
+def _json_fault(error: ValueError | RecursionError) -> str:
+    """What ails a JSON text: beside bad syntax, Python refuses integers beyond 4,300 digits and very deep nesting."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
 @contextmanager
@@ -105,7 +113,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically as indented JSON."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, _dumps(value, indent=2) + "\n")
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
@@ -119,13 +127,18 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
 
 
 def json_line(record: dict[str, Any]) -> str:
-    """One record as a line of JSON Lines. A lone surrogate, which UTF-8 cannot hold, is written as an escape."""
-    line = json.dumps(record, ensure_ascii=False)
+    """One record as a line of JSON Lines."""
+    return _dumps(record) + "\n"
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    """JSON text. Lone surrogates (as in a path that is no UTF-8), which UTF-8 cannot hold, are written as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     try:
-        line.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
-        line = json.dumps(record)
-    return line + "\n"
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def file_sha256(path: Path) -> str:

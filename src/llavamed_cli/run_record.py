@@ -84,15 +84,22 @@ def begin_run(
         "seed": seed,
         "inputs": {name: _input(value) for name, value in inputs.items()},
     }
-    if (out / RUN_FILE).is_file():
+    if (out / RUN_FILE).is_file() and not _never_got_going(out):
         return _reopen(out, identity)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if (
+        out.exists()
+        and not (out / RUN_FILE).is_file()
+        and (not out.is_dir() or any(not _is_torn(file) for file in out.iterdir()))
+    ):
         raise OutputFolderError(
             "this is not an empty folder, and no run.json says that llavamed made it",
             where=str(out),
             hint="Give another --out, or empty it yourself.",
         )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFolderError(f"the folder cannot be made: {error.strerror}", where=str(out)) from error
     now = datetime.now(timezone.utc)
     record = {
         "format": FORMAT,
@@ -109,8 +116,22 @@ def begin_run(
     return run
 
 
+def _is_torn(file: Path) -> bool:
+    """Whether it is what a run killed while it wrote its first run.json left behind."""
+    return file.name.startswith(f".{RUN_FILE}.") and file.suffix == ".part"
+
+
+def _never_got_going(out: Path) -> bool:
+    """Whether a run claimed the folder and failed before it wrote anything (a model that would not load, say)."""
+    return [file.name for file in out.iterdir()] == [RUN_FILE] and read_json(out / RUN_FILE, "run record").get(
+        "status"
+    ) == "running"
+
+
 def _reopen(out: Path, identity: dict[str, Any]) -> Run:
     record = read_json(out / RUN_FILE, "run record")
+    if not isinstance(record, dict):
+        raise OutputFolderError("run.json is no run record", where=str(out), hint="Give another --out.")
     differences = _differences(record, identity)
     if record.get("format") != FORMAT:
         differences.insert(0, f"run.json has format {record.get('format')}, this version writes {FORMAT}")

@@ -55,15 +55,16 @@ class Terminal:
         """One line on stderr that --quiet does not silence."""
         print(message, file=sys.stderr, flush=True)
 
-    def faults(self, faults: Sequence[Fault], kept: int) -> None:
-        """Say how many records were set aside, and name the first of them."""
+    def faults(self, faults: Sequence[Fault], kept: int, total: int | None = None) -> None:
+        """Say how many records were set aside (total, where `faults` holds only the first), and name the first."""
         if not faults:
             return
-        self.warn(f"{len(faults)} record(s) set aside, {kept} kept:")
+        count = len(faults) if total is None else total
+        self.warn(f"{count} record(s) set aside, {kept} kept:")
         for fault in faults[:FAULTS_SHOWN]:
             self.warn(f"  {fault}")
-        if len(faults) > FAULTS_SHOWN:
-            self.warn(f"  and {len(faults) - FAULTS_SHOWN} more")
+        if count > FAULTS_SHOWN:
+            self.warn(f"  and {count - FAULTS_SHOWN} more")
 
     def quiet_libraries(self) -> None:
         """Keep transformers' own bars and advice off the terminal: this layer has its own."""

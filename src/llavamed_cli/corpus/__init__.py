@@ -1,0 +1,1 @@
+"""The corpus room: sources are found, screened, written about, and become samples to learn from."""

@@ -1,0 +1,64 @@
+"""Licences by one name: "CC BY", "CC0", "CC BY-NC-ND"..., whatever address or prose they are given in.
+
+The names are those of PMC's `license_code`. Versions are left out: what a builder filters on is what is permitted.
+"""
+
+from __future__ import annotations
+
+import re
+
+THIRD_PARTY = "third party"
+"""A figure taken from somebody else's work: the article's licence does not cover it."""
+
+_ADDRESS = re.compile(r"creativecommons\.org/licen[sc]es/(by(?:-(?:nc|nd|sa))*)", re.I)
+_ZERO_ADDRESS = re.compile(r"creativecommons\.org/publicdomain/zero", re.I)
+_CODE = re.compile(r"\bcc[\s_-]?by(?P<parts>(?:[\s_-]?(?:nc|nd|sa)\b|(?:nc|nd|sa)(?=nc|nd|sa|licen))*)", re.I)
+_PROSE = re.compile(
+    r"creative\s+commons[\s:,\"'“]*(?:by\s+)?attribution(?P<parts>(?:[\s,/-]+(?:and\s+)?"
+    r"(?:non-?\s?commercial|no[\s-]?deriv\w*|share[\s-]?alike|nc|nd|sa)(?:\s+works)?)*)",
+    re.I,
+)
+_ZERO_PROSE = re.compile(r"\bcc[\s-]?0\b|creative\s+commons\s+(?:zero|public\s+domain\s+dedication)", re.I)
+_MINING = re.compile(r"/tdm/|\btdm\s+licen[sc]e", re.I)
+_TERMS = (
+    ("NC", re.compile(r"\bnc|non-?\s?commercial", re.I)),
+    ("SA", re.compile(r"sa\b|share", re.I)),
+    ("ND", re.compile(r"nd\b|deriv", re.I)),
+)
+_BORROWED = re.compile(
+    r"\b(?:reproduced|reprinted|adapted|modified|redrawn|used|republished|taken)\b[^.]{0,80}?\bpermission|"
+    r"\b(?:reproduced|reprinted|republished|redrawn|adapted|modified)\s+from\b|\bby permission of\b",
+    re.I,
+)
+
+
+def normalise_license(text: str) -> str | None:
+    """The licence that an address, a code or a paragraph of prose names; None where it names none.
+
+    An attribution licence wins over a CC0 that stands beside it: publishers waive rights in the *data* that way.
+    """
+    if address := _ADDRESS.search(text):
+        return _cc_by(address[1].replace("-", " "))
+    for pattern in (_PROSE, _CODE):
+        if named := pattern.search(text):
+            return _cc_by(_spaced(named["parts"]))
+    if _ZERO_ADDRESS.search(text) or _ZERO_PROSE.search(text):
+        return "CC0"
+    return "TDM" if _MINING.search(text) else None
+
+
+def _spaced(parts: str) -> str:
+    """ "ncnd" and "NC-ND" alike as "nc nd"."""
+    if re.fullmatch(r"(?:nc|nd|sa)+", parts, re.I):
+        return " ".join(re.findall("..", parts))
+    return re.sub(r"[\s_/-]+", " ", parts)
+
+
+def _cc_by(parts: str) -> str:
+    terms = [name for name, pattern in _TERMS if pattern.search(parts)]
+    return "-".join(["CC BY", *terms])
+
+
+def is_borrowed(caption: str) -> bool:
+    """Whether a caption says that the figure comes from elsewhere ("reproduced with permission", "adapted from")."""
+    return _BORROWED.search(caption) is not None

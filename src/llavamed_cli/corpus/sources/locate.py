@@ -1,0 +1,88 @@
+"""What a SOURCE names: told by its prefix, its ending, or what a folder holds. Nothing is read yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llavamed_cli.corpus.sources.jats import XML_ENDINGS, holds_articles
+from llavamed_cli.corpus.sources.pairs import DELIMITERS, JSONL_ENDINGS, holds_pairs
+from llavamed_cli.corpus.sources.pmc_package import is_package
+from llavamed_cli.errors import UsageError
+
+Kind = Literal["pairs", "articles", "vqa-rad", "phantoms"]
+
+KNOWN = (
+    "FILE.jsonl, FILE.csv, FILE.tsv, a folder of pictures with .txt files, ARTICLE.xml, a folder of articles, "
+    "PMCnnnn.tar.gz, vqa-rad:FILE, phantoms:N"
+)
+HINT = f"Sources are: {KNOWN}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """One source. path: its file or folder; count: how many phantoms."""
+
+    text: str
+    kind: Kind
+    path: Path | None = None
+    count: int = 0
+
+    @property
+    def place(self) -> Path:
+        """Its path. Phantoms have none."""
+        assert self.path is not None
+        return self.path
+
+
+def locate(text: str) -> Located:
+    """Tell what `text` names. Raises UsageError if that is nothing known, or nothing there."""
+    prefix, colon, rest = text.partition(":")
+    if colon and not Path(text).exists():
+        if prefix == "phantoms":
+            return Located(text=text, kind="phantoms", count=_count(rest, text))
+        if prefix == "vqa-rad":
+            return Located(text=text, kind="vqa-rad", path=_existing_file(rest, text))
+        if "/" not in prefix and len(prefix) > 1:  # one letter is a drive
+            raise UsageError(f"no source is named {prefix!r}", where=text, hint=HINT)
+    return _located_path(text)
+
+
+def _located_path(text: str) -> Located:
+    path = Path(text)
+    if path.is_dir():
+        return Located(text=text, kind=_folder_kind(path), path=path)
+    if not path.exists():
+        raise UsageError("no such file or folder", where=text, hint=HINT)
+    ending = path.suffix.lower()
+    if ending in JSONL_ENDINGS or ending in DELIMITERS:
+        return Located(text=text, kind="pairs", path=path)
+    if ending in XML_ENDINGS or is_package(path):
+        return Located(text=text, kind="articles", path=path)
+    raise UsageError(f"files that end in {ending or 'nothing'} are no source", where=text, hint=HINT)
+
+
+def _folder_kind(folder: Path) -> Kind:
+    if holds_articles(folder) or any(is_package(file) for file in folder.iterdir()):
+        return "articles"
+    if holds_pairs(folder):
+        return "pairs"
+    raise UsageError(
+        "this folder holds neither articles (.xml, .nxml, .tar.gz) nor pictures with a .txt beside them",
+        where=str(folder),
+        hint=HINT,
+    )
+
+
+def _count(rest: str, text: str) -> int:
+    if rest.isascii() and rest.isdigit() and int(rest) > 0:
+        return int(rest)
+    raise UsageError("expected a number of phantoms, e.g. phantoms:400", where=text)
+
+
+def _existing_file(rest: str, text: str) -> Path:
+    path = Path(rest)
+    if path.is_file():
+        return path
+    raise UsageError("no such file", where=text, hint="Give VQA-RAD's JSON, e.g. vqa-rad:trainset.json --images DIR.")
