@@ -45,6 +45,13 @@ def align(
         int | None,
         typer.Option(help="Pixels a side, for towers that take any (DINOv2).", rich_help_panel=PARTS),
     ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat template instead of the tokenizer's own: chatml, mistral_instruct, vicuna_v1.",
+            rich_help_panel=PARTS,
+        ),
+    ] = None,
     images: Images = None,
     recipe: training.RecipeName = "llava-med-align",
     batch_size: training.BatchSize = None,
@@ -83,7 +90,13 @@ def align(
         from llavamed_cli.model.assemble import assemble_on
 
         return assemble_on(
-            language_model, vision_tower, device=device, precision=precision, seed=seed, image_size=image_size
+            language_model,
+            vision_tower,
+            device=device,
+            precision=precision,
+            seed=seed,
+            image_size=image_size,
+            template=template,
         )
 
     request = training.StageRequest(
@@ -94,7 +107,7 @@ def align(
         out=out,
         recipe=load_recipe(recipe, overrides),
         open_model=open_model,
-        options={"image_size": image_size, "precision": precision},
+        options={"image_size": image_size, "template": template, "precision": precision},
         inputs={
             "language model": training.input_of(language_model),
             "vision tower": training.input_of(vision_tower),

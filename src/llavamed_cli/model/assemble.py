@@ -29,19 +29,25 @@ class Assembled:
 
     model: LlavaForConditionalGeneration = field(repr=False)
     processor: LlavaProcessor = field(repr=False)
-    template_origin: str
+    chosen_template: Choice
     image_tokens: int
 
 
 def assemble(
-    language_model: str, vision_tower: str, *, dtype: torch.dtype, seed: int, image_size: int | None = None
+    language_model: str,
+    vision_tower: str,
+    *,
+    dtype: torch.dtype,
+    seed: int,
+    image_size: int | None = None,
+    template: str | None = None,
 ) -> Assembled:
     """Load both parts and join them by a fresh two-layer projector (mlp2x_gelu, as LLaVA-Med v1.5).
 
     Raises:
         ModelError: a part cannot be loaded or does not fit.
     """
-    words = load_language_model(language_model, dtype=dtype, seed=seed)
+    words = load_language_model(language_model, dtype=dtype, seed=seed, template=template)
     tower = load_vision_tower(vision_tower, dtype=dtype, seed=seed, image_size=image_size)
     processor = _processor(words, tower)
     image_tokens = (tower.image_size // tower.patch_size) ** 2
@@ -50,18 +56,30 @@ def assemble(
     end = ChatFormat(words.tokenizer, words.template).end_token_id
     model.generation_config.eos_token_id = sorted({end, words.tokenizer.eos_token_id} - {None})
     model.generation_config.pad_token_id = words.tokenizer.pad_token_id
-    return Assembled(model.to(dtype), processor, words.template_origin, image_tokens)
+    return Assembled(model.to(dtype), processor, words.chosen_template, image_tokens)
 
 
 def assemble_on(
-    language_model: str, vision_tower: str, *, device: str, precision: str, seed: int, image_size: int | None
+    language_model: str,
+    vision_tower: str,
+    *,
+    device: str,
+    precision: str,
+    seed: int,
+    image_size: int | None = None,
+    template: str | None = None,
 ) -> LoadedModel:
     """`assemble`, on a device, with the choices that `load_model` makes for a model that exists already."""
     chosen_device = choose_device(device)
     chosen_precision = choose_precision(precision, chosen_device.value)
     attention = choose_attention(chosen_device.value, chosen_precision.value)
     made = assemble(
-        language_model, vision_tower, dtype=torch_dtype(chosen_precision.value), seed=seed, image_size=image_size
+        language_model,
+        vision_tower,
+        dtype=torch_dtype(chosen_precision.value),
+        seed=seed,
+        image_size=image_size,
+        template=template,
     )
     model: Any = made.model
     model.set_attn_implementation(attention.value)
@@ -69,7 +87,7 @@ def assemble_on(
         "device": chosen_device,
         "precision": chosen_precision,
         "attention": attention,
-        "chat template": Choice(made.template_origin, "as the language model's tokenizer has it, else a built-in one"),
+        "chat template": made.chosen_template,
     }
     return LoadedModel(model.to(chosen_device.value).eval(), made.processor, chosen_device.value, choices)
 

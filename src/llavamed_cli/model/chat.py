@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llavamed_cli.errors import DataError, ModelError
+from llavamed_cli.errors import DataError, ModelError, UsageError, first_line
 from llavamed_cli.records import IMAGE_MARKER, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = Path(__file__).parent / "templates"
+BUILTIN_TEMPLATES = ("chatml", "mistral_instruct", "vicuna_v1")
 ROLES = {"human": "user", "gpt": "assistant"}
 IGNORED = -100
 
@@ -46,7 +47,14 @@ def builtin_template(name: str) -> str:
     """The Jinja text of `chatml`, `mistral_instruct` or `vicuna_v1`, for checkpoints that carry no template.
 
     Sources: LLaVA-Med v1.5 llava/conversation.py (`mistral_instruct`), LLaVA (`vicuna_v1`), OpenAI's ChatML.
+    Raises UsageError where there is no such template.
     """
+    if name not in BUILTIN_TEMPLATES:
+        raise UsageError(f"no chat template {name!r}, there are {', '.join(BUILTIN_TEMPLATES)}", where="--template")
+    return _template_text(name)
+
+
+def _template_text(name: str) -> str:
     return (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8").replace("\n", "")
 
 
@@ -54,7 +62,7 @@ def accept_typed_content(template: str) -> str:
     """Let a text-only template also take message content as a list of parts, as `AutoProcessor` users write it."""
     if IMAGE_MARKER in template or "['type']" in template or ".type" in template:
         return template
-    return builtin_template("typed_content") + template
+    return _template_text("typed_content") + template
 
 
 def picture_first(turn: Turn) -> Turn:
@@ -101,8 +109,8 @@ class ChatFormat:
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
-        """Ids that may end an answer."""
-        return frozenset(self.tokenizer.convert_tokens_to_ids(sorted(self.control_tokens)))
+        """Ids that may end an answer. `<unk>` is none: it stands for whatever the vocabulary lacks."""
+        return frozenset(self.tokenizer.convert_tokens_to_ids(sorted(self.control_tokens - {self.tokenizer.unk_token})))
 
     @cached_property
     def end_token_id(self) -> int:
@@ -112,11 +120,19 @@ class ChatFormat:
         return [token for token, learned in zip(encoded.input_ids, encoded.supervised, strict=True) if learned][-1]
 
     def render(self, turns: Sequence[Turn], *, open_answer: bool) -> str:
-        """The conversation as text; with `open_answer` it ends where the model is to answer."""
+        """The conversation as text; with `open_answer` it ends where the model is to answer.
+
+        Raises DataError where the template itself refuses the conversation.
+        """
+        from jinja2 import TemplateError
+
         messages = [{"role": ROLES[turn.speaker], "content": turn.text} for turn in turns]
-        text: Any = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, add_generation_prompt=open_answer
-        )
+        try:
+            text: Any = self.tokenizer.apply_chat_template(
+                messages, chat_template=self.template, tokenize=False, add_generation_prompt=open_answer
+            )
+        except TemplateError as error:
+            raise DataError(f"the chat template refuses this conversation: {first_line(error)}") from error
         return str(text)
 
     def encode_prompt(self, turns: Sequence[Turn], image_lengths: Sequence[int]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import PictureError, first_line
 
@@ -58,8 +58,10 @@ def _read_raster(path: Path) -> Image:
         raise PictureError("not a picture in any known format", where=str(path)) from error
     except Image.DecompressionBombError as error:
         raise PictureError("too many pixels to read safely", where=str(path)) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise PictureError(f"the picture is damaged: {error}", where=str(path)) from error
+    except PictureError:
+        raise
+    except Exception as error:  # a decoder fed a damaged file may raise anything
+        raise PictureError(f"the picture is damaged: {first_line(error)}", where=str(path)) from error
 
 
 def to_rgb(picture: Image) -> Image:
@@ -90,11 +92,9 @@ def scale_to_8_bit(values: numpy.ndarray) -> numpy.ndarray:
 
 
 def _read_dicom(path: Path) -> Image:
-    """The first frame, through the modality and VOI transforms, MONOCHROME1 inverted (DICOM PS3.3 C.11)."""
+    """The first frame of a DICOM file."""
     import pydicom
     from PIL import Image
-    from pydicom.errors import InvalidDicomError
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
     try:
         with warnings.catch_warnings():
@@ -102,25 +102,30 @@ def _read_dicom(path: Path) -> Image:
             data = pydicom.dcmread(path, force=True)
             if "PixelData" not in data:
                 raise PictureError("this DICOM file holds no picture", where=str(path))
-            pixels = pixel_array(data, index=0)
-            if data.get("SamplesPerPixel", 1) == 3:
-                return Image.fromarray(scale_to_8_bit(pixels) if pixels.dtype.itemsize > 1 else pixels).convert("RGB")
-            values = apply_voi_lut(apply_modality_lut(pixels, data), data)
+            if int(data.Rows) * int(data.Columns) > MAX_PIXELS:
+                raise PictureError(f"more pixels than the {MAX_PIXELS:,} read", where=str(path))
+            return Image.fromarray(_dicom_pixels(data)).convert("RGB")
     except PictureError:
         raise
-    except (
-        InvalidDicomError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        NotImplementedError,
-        KeyError,
-        OSError,
-    ) as error:
+    except (RuntimeError, NotImplementedError) as error:  # no decoder for this transfer syntax
+        raise PictureError(f"this DICOM file cannot be decoded: {first_line(error)}", where=str(path)) from error
+    except Exception as error:  # pydicom raises whatever a damaged element leads to, and may quote the header in it
         raise PictureError(
-            f"this DICOM file cannot be read as a picture: {first_line(error)}", where=str(path)
+            f"this DICOM file is damaged, or its header is wrong ({type(error).__name__})", where=str(path)
         ) from error
-    grey = scale_to_8_bit(values)
-    if data.get("PhotometricInterpretation") == "MONOCHROME1":
-        grey = 255 - grey
-    return Image.fromarray(grey).convert("RGB")
+
+
+def _dicom_pixels(data: Any) -> numpy.ndarray:
+    """uint8 [rows, columns] or [rows, columns, 3]: palettes looked up; grey through the modality and VOI transforms,
+    MONOCHROME1 inverted (DICOM PS3.3 C.11)."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+
+    pixels = pixel_array(data, index=0)
+    meaning = data.get("PhotometricInterpretation")
+    if meaning == "PALETTE COLOR":
+        colours = apply_color_lut(pixels, data)
+        return (colours >> 8 if colours.dtype.itemsize > 1 else colours).astype("uint8")
+    if data.get("SamplesPerPixel", 1) == 3:
+        return scale_to_8_bit(pixels) if pixels.dtype.itemsize > 1 else pixels
+    grey = scale_to_8_bit(apply_voi_lut(apply_modality_lut(pixels, data), data))
+    return 255 - grey if meaning == "MONOCHROME1" else grey

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import ModelError, first_line
 from llavamed_cli.model.chat import accept_typed_content, builtin_template
+from llavamed_cli.model.precision import Choice
 from llavamed_cli.model.tiny import TINY, byte_tokenizer, tiny_language_model
 from llavamed_cli.records import IMAGE_MARKER
 
@@ -23,17 +24,20 @@ VOCABULARY_MULTIPLE = 64
 class LanguageModel:
     """A causal language model whose tokenizer has `<image>`, a pad token and a chat template.
 
-    template_origin: "the tokenizer's own" or the name of the built-in one it was given.
+    chosen_template: "own", or the name of the built-in one it was given.
     """
 
     model: PreTrainedModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     template: str = field(repr=False)
-    template_origin: str
+    chosen_template: Choice
 
 
-def load_language_model(where: str, *, dtype: torch.dtype, seed: int) -> LanguageModel:
+def load_language_model(where: str, *, dtype: torch.dtype, seed: int, template: str | None = None) -> LanguageModel:
     """Load `where` and give it what a LLaVA needs.
+
+    Args:
+        template: a built-in chat template's name, to use instead of the tokenizer's own.
 
     Raises:
         ModelError: nothing loadable is there, or it has no tokenizer.
@@ -41,13 +45,20 @@ def load_language_model(where: str, *, dtype: torch.dtype, seed: int) -> Languag
     if where == TINY:
         tokenizer: Any = byte_tokenizer()
         model: Any = tiny_language_model(len(tokenizer), seed)
-        template, origin = builtin_template("chatml"), "chatml"
+        tokenizer.chat_template = builtin_template("chatml")
     else:
         model, tokenizer = _load(where, dtype)
-        own = tokenizer.chat_template
-        template, origin = (own, "the tokenizer's own") if own else (builtin_template("vicuna_v1"), "vicuna_v1")
     _add_tokens(model, tokenizer)
-    return LanguageModel(model, tokenizer, accept_typed_content(template), origin)
+    if template is not None:
+        return LanguageModel(model, tokenizer, _typed(template), Choice(template, "asked for"))
+    if tokenizer.chat_template:
+        own = accept_typed_content(tokenizer.chat_template)
+        return LanguageModel(model, tokenizer, own, Choice("own", "the tokenizer brings one"))
+    return LanguageModel(model, tokenizer, _typed("vicuna_v1"), Choice("vicuna_v1", "the tokenizer brings none"))
+
+
+def _typed(name: str) -> str:
+    return accept_typed_content(builtin_template(name))
 
 
 def _load(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -56,12 +67,15 @@ def _load(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
     source, extra = _place(where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **extra)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a stranger's files: parsers raise whatever they stumble over
         raise ModelError(f"no tokenizer could be loaded: {first_line(error)}", where=where) from error
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **extra)
-    except (OSError, ValueError, KeyError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
+    except Exception as error:
         raise ModelError(f"no language model could be loaded: {first_line(error)}", where=where) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"{len(missing)} tensor(s) are missing: {', '.join(missing[:5])}", where=where)
     if extra:
         model = _without_gguf_traces(model)
     return model, tokenizer
@@ -105,7 +119,8 @@ def _add_tokens(model: Any, tokenizer: Any) -> None:
     wanted = -(-max(rows, len(tokenizer)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
     if wanted == rows:
         return
-    model.resize_token_embeddings(wanted, mean_resizing=False)
+    with torch.random.fork_rng(devices=[]):  # the rows it draws are overwritten below
+        model.resize_token_embeddings(wanted, mean_resizing=False)
     with torch.no_grad():
         for table in (model.get_input_embeddings(), model.get_output_embeddings()):
             table.weight[rows:] = table.weight[:rows].float().mean(dim=0).to(table.weight.dtype)

@@ -12,6 +12,7 @@ from llavamed_cli.files import umask
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+STAGING = ".model-"
 LAST_FILE = "config.json"
 """Moved into place last: a folder without it opens nowhere, so a half-moved model is never taken for a whole one."""
 
@@ -19,7 +20,9 @@ LAST_FILE = "config.json"
 def save_model(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
     """Save weights (safetensors), config, generation config, tokenizer, processor and chat template into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".model-", dir=folder))
+    for remains in folder.glob(f"{STAGING}*"):  # of a run that was killed while it saved
+        shutil.rmtree(remains)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
     try:
         keeper: Any = model
         keeper.save_pretrained(staging)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TINY = "tiny"
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
-POSITION_SCALE = 0.15
+POSITION_SCALE = 1.0
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -57,8 +57,8 @@ def tiny_language_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
 def tiny_vision_tower(seed: int) -> CLIPVisionModel:
     """A CLIP vision tower of 2 layers, width 128, on 64 x 64 pixels: 64 patches and a class token.
 
-    Its position table is drawn wide enough (standard deviation 0.15) to be told apart beside the patches: CLIP's own
-    start of 0.02 would leave an untrained tower nearly blind to where things are.
+    Its position table is drawn wide (standard deviation 1). CLIP normalises each patch after adding its position, so
+    beside a table of CLIP's own width (0.02) a bright patch and a dark one would come out alike.
     """
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModel

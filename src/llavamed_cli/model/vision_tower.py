@@ -84,7 +84,9 @@ def _load(where: str, dtype: torch.dtype) -> Any:
             )
         loader = {"clip_vision_model": CLIPVisionModel, "siglip_vision_model": SiglipVisionModel}.get(kind, AutoModel)
         model, report = loader.from_pretrained(where, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # a stranger's files: parsers raise whatever they stumble over
         raise ModelError(f"no vision tower could be loaded: {first_line(error)}", where=where) from error
     missing = sorted(report["missing_keys"])
     if missing:
