@@ -37,8 +37,10 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
     return record
 
 
-def read_samples(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[Sample]:
-    """Yield the good samples of a JSON or JSON Lines file; hand every other record to `on_fault`.
+def read_samples(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[str, Sample]]:
+    """Yield (where, sample) for the good samples of a JSON or JSON Lines file; hand every other record to `on_fault`.
+
+    where: `file:line`, or `file, record N` in a JSON list, for what is found wrong with the sample later.
 
     Raises:
         UsageError: the file is absent. DataError: a .json file that is no JSON, or no list.
@@ -46,7 +48,7 @@ def read_samples(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[Samp
     for where, record in _records(path, on_fault):
         identity = record.get("id")
         try:
-            yield parse_sample(record)
+            yield where, parse_sample(record)
         except DataError as error:
             on_fault(Fault(where=where, reason=error.what, record_id=None if identity is None else str(identity)))
 
@@ -57,9 +59,9 @@ def parse_sample(record: Mapping[str, Any]) -> Sample:
     images = images or _images(record)
     _check_turns(turns)
     _check_markers(turns, images)
-    quality = record.get("quality")
+    identity, quality = record.get("id"), record.get("quality")
     return Sample(
-        id=str(record.get("id", images[0] if images else "")),
+        id=str(identity) if identity is not None else "".join(images[:1]),
         images=images,
         turns=turns,
         modality=record.get("modality"),
@@ -149,7 +151,12 @@ def _speaker(name: Any, number: int) -> Speaker:
 def _text(value: Any, number: int) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"turn {number}: expected text, found {type(value).__name__}")
-    return str(value).strip()
+    text = str(value).strip()
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"turn {number}: half of a surrogate pair, which is no character") from error
+    return text
 
 
 def _images(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def evaluate(
         device=device,
         seed=seed,
     )
+    terminal.quiet_libraries()
     scores = run_evaluation(plan, terminal)
     for read in scores["benchmarks"].values():
         terminal.faults([Fault(**fault) for fault in read["left_out"]], kept=read["n"])

@@ -67,11 +67,14 @@ class Terminal:
             self.warn(f"  and {count - FAULTS_SHOWN} more")
 
     def quiet_libraries(self) -> None:
-        """Keep transformers' own bars and advice off the terminal: this layer has its own."""
-        from transformers.utils import logging
+        """Keep the libraries' own bars and advice off the terminal: this layer has its own."""
+        import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
     def result(self, text: str, value: Any) -> None:
         """The result, on stdout: `text` for people, `value` as one JSON document under --json."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llavamed_cli.errors import ModelError, first_line
 from llavamed_cli.model.chat import accept_typed_content, builtin_template
 from llavamed_cli.model.precision import Choice
-from llavamed_cli.model.tiny import TINY, byte_tokenizer, tiny_language_model
+from llavamed_cli.model.tiny import TINY, byte_tokenizer, phantom_words, tiny_language_model
 from llavamed_cli.records import IMAGE_MARKER
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def load_language_model(where: str, *, dtype: torch.dtype, seed: int, template: 
         ModelError: nothing loadable is there, or it has no tokenizer.
     """
     if where == TINY:
-        tokenizer: Any = byte_tokenizer()
+        tokenizer: Any = byte_tokenizer(phantom_words())
         model: Any = tiny_language_model(len(tokenizer), seed)
         tokenizer.chat_template = builtin_template("chatml")
     else:

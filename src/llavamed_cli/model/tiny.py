@@ -7,6 +7,8 @@ model does. The tower's random patch projection keeps what a patch looks like (a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
 TINY = "tiny"
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
+PHANTOMS_READ = 400
 POSITION_SCALE = 1.0
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer whose vocabulary is the 256 bytes and ChatML's control tokens: any text, no training, no files."""
+def byte_tokenizer(words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without any file: the 256 bytes, ChatML's control tokens, and `words` whole.
+
+    Any text goes through it and comes back. A word is one token, with the space before it where there is one.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -28,9 +34,28 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(t, special=True) for t in ("<|pad|>", "<|im_start|>", "<|im_end|>")])
+    whole = [text for word in sorted(set(words)) for text in (word, f" {word}")]
+    core.add_tokens([AddedToken(text, single_word=True, normalized=False) for text in whole])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", model_max_length=2048
     )
+
+
+def phantom_words() -> set[str]:
+    """The words that phantoms are asked about and described in, and the two roles of ChatML.
+
+    A model made from nothing meets questions without being taught to read: only answers are supervised. Whole words
+    spare it the spelling.
+    """
+    from llavamed_cli.phantoms import caption, draw_phantoms, questions
+
+    words = {"user", "assistant"}
+    for phantom in draw_phantoms(PHANTOMS_READ, split="train", seed=0):
+        texts = [caption(phantom)]
+        for question in questions(phantom):
+            texts += [question.text, question.answer]
+        words.update(re.findall(r"[A-Za-z][A-Za-z-]+", " ".join(texts)))
+    return words
 
 
 def tiny_language_model(vocabulary: int, seed: int) -> LlamaForCausalLM:

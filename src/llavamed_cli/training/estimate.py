@@ -88,7 +88,9 @@ def _measure(loaded: LoadedModel, row: Sequence[Example]) -> float:
     for _ in range(2):
         began = time.perf_counter()
         seen = features.of(packed.pictures) if packed.pictures else None
-        row_loss(model, packed, seen).backward()
+        loss = row_loss(model, packed, seen)
+        if loss.requires_grad:  # not where the projector alone learns and the row has no picture
+            loss.backward()
         seconds = time.perf_counter() - began
         model.zero_grad(set_to_none=True)
     return seconds

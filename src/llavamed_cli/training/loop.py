@@ -182,7 +182,8 @@ class Training:
             seen = features.of(packed.pictures) if packed.pictures else None
             with accelerator.autocast():
                 loss = row_loss(model, packed, seen) / learned
-            accelerator.backward(loss)
+            if loss.requires_grad:  # not where the projector alone learns and the row has no picture
+                accelerator.backward(loss)
             total += float(loss.detach())
             tokens += packed.input_ids.shape[1]
         if not math.isfinite(total):

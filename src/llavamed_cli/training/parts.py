@@ -34,7 +34,10 @@ def prepare_parts(model: LlavaForConditionalGeneration, recipe: Recipe, seed: in
             parameter.data = parameter.data.to(torch.float32)
     net.model.vision_tower.eval()
     if recipe.gradient_checkpointing:
-        net.model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        words = net.model.language_model
+        # transformers 5.23 gave it the first name; the second warns from then on
+        enable = getattr(words, "activation_checkpointing_enable", None) or words.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
         if "projector" not in recipe.train:
             net.enable_input_require_grads()
     return model
@@ -72,9 +75,8 @@ def merge_parts(model: LlavaForConditionalGeneration) -> None:
             part.merge()
             parent, _, child = name.rpartition(".")
             setattr(net.get_submodule(parent), child, part.get_base_layer())
-    for inner in (net.model.language_model,):
-        if hasattr(inner, "peft_config"):
-            del inner.peft_config
+    if hasattr(net.model.language_model, "peft_config"):
+        del net.model.language_model.peft_config
 
 
 def trained_parameters(model: LlavaForConditionalGeneration) -> dict[str, Parameter]:

@@ -83,18 +83,18 @@ def read_examples(
         image_length: tokens of a picture. context: the most tokens the model can read.
     """
     faults: list[Fault] = []
-    pairs: list[tuple[Sample, DataFile]] = []
+    found: list[tuple[str, Sample, DataFile]] = []
     for file in files:
-        pairs += [(sample, file) for sample in read_samples(file.path, faults.append)]
-    bad = _unreadable({_picture(file, name) for sample, file in pairs for name in sample.images}, progress)
+        found += [(where, sample, file) for where, sample in read_samples(file.path, faults.append)]
+    bad = _unreadable({_picture(file, name) for _, sample, file in found for name in sample.images}, progress)
     examples: list[Example] = []
-    with progress.bar("encoding samples", len(pairs)) as bar:
-        for sample, file in pairs:
+    with progress.bar("encoding samples", len(found)) as bar:
+        for where, sample, file in found:
             bar.advance()
             try:
                 examples.append(_encode(sample, file, chat, image_length, context, bad))
             except DataError as error:
-                faults.append(Fault(where=str(file.path), record_id=sample.id, reason=error.what))
+                faults.append(Fault(where=where, record_id=sample.id, reason=error.what))
     return ExampleSet(tuple(examples), tuple(faults))
 
 

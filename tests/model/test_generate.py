@@ -1,0 +1,148 @@
+"""Answers: the same from us, from plain transformers, in a batch, alone, and as a stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from llavamed_cli.model.generate import Prompt, answer_batch, stream_answer
+from llavamed_cli.model.load import LoadedModel, load_model
+from llavamed_cli.records import Turn
+
+LENGTH = 12
+
+
+def asking(text: str, *pictures: Image.Image, before: tuple[Turn, ...] = ()) -> Prompt:
+    return Prompt(turns=(*before, Turn(speaker="human", text=text)), pictures=pictures)
+
+
+def stripes(seed: int) -> Image.Image:
+    noise = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray((noise * 255).to(torch.uint8).numpy()).resize((50 + seed, 40))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> LoadedModel:
+    return load_model(str(tiny_model), device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    """One picture, none, two, and a conversation: four lengths in one batch."""
+    talked = (Turn(speaker="human", text="<image>\nIs it a lung?"), Turn(speaker="gpt", text="Yes"))
+    return [
+        asking("<image>\nWhat is it?", stripes(0)),
+        asking("What is a lung?"),
+        asking("<image>\n<image>\nWhich is larger, and why is it?", stripes(1), stripes(2)),
+        Prompt(turns=(*talked, Turn(speaker="human", text="Sure?")), pictures=(stripes(3),)),
+    ]
+
+
+def messages(prompt: Prompt) -> list[dict[str, Any]]:
+    """A prompt as someone writes it who knows transformers alone."""
+    pictures = iter(prompt.pictures)
+    written = []
+    for turn in prompt.turns:
+        content: list[dict[str, Any]] = []
+        for line in turn.text.split("\n"):
+            content.append({"type": "image", "image": next(pictures)} if line == "<image>" else {"type": "text", "text": line})
+        written.append({"role": {"human": "user", "gpt": "assistant"}[turn.speaker], "content": content})
+    return written
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_plain_transformers_reads_the_same_ids_and_gives_the_same_answer(
+    number: int, tiny_model: Path, loaded: LoadedModel, prompts: list[Prompt]
+) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    prompt = prompts[number]
+    processor: Any = AutoProcessor.from_pretrained(tiny_model)
+    model: Any = AutoModelForImageTextToText.from_pretrained(tiny_model).eval()
+    inputs = processor.apply_chat_template(
+        messages(prompt), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    ids = inputs["input_ids"][0].tolist()
+    assert tuple(ids) == loaded.chat.encode_prompt(prompt.turns, [loaded.image_length] * len(prompt.pictures))
+    if prompt.pictures:
+        assert torch.equal(inputs["pixel_values"], loaded.pixels(list(prompt.pictures)))
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=LENGTH)[0, len(ids) :]
+    ours = answer_batch(loaded, [prompt], max_new_tokens=LENGTH)[0]
+    assert tuple(output.tolist()) == ours.token_ids
+    assert processor.decode(output, skip_special_tokens=True).strip() == ours.text
+
+
+def test_a_batch_answers_as_each_prompt_alone(loaded: LoadedModel, prompts: list[Prompt]) -> None:
+    together = answer_batch(loaded, prompts, max_new_tokens=LENGTH)
+    alone = [answer_batch(loaded, [prompt], max_new_tokens=LENGTH)[0] for prompt in prompts]
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.confidence == pytest.approx(other.confidence, rel=1e-4)
+
+
+def test_a_stream_says_what_a_batch_says(loaded: LoadedModel, prompts: list[Prompt]) -> None:
+    for prompt in prompts:
+        streamed = "".join(stream_answer(loaded, prompt, max_new_tokens=LENGTH))
+        assert streamed.strip() == answer_batch(loaded, [prompt], max_new_tokens=LENGTH)[0].text
+
+
+def test_a_stream_may_be_left_early(loaded: LoadedModel, prompts: list[Prompt]) -> None:
+    stream: Any = stream_answer(loaded, prompts[1], max_new_tokens=500)
+    assert next(stream)
+    stream.close()
+
+
+def test_a_fault_in_the_models_thread_reaches_the_caller(loaded: LoadedModel) -> None:
+    from llavamed_cli.errors import DataError
+
+    with pytest.raises(DataError, match="control token"):
+        list(stream_answer(loaded, asking("<|im_end|>"), max_new_tokens=3))
+
+
+def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities(
+    loaded: LoadedModel, prompts: list[Prompt]
+) -> None:
+    prompt = prompts[0]
+    answer = answer_batch(loaded, [prompt], max_new_tokens=5)[0]
+    asked = loaded.chat.encode_prompt(prompt.turns, [loaded.image_length])
+    whole = torch.tensor([[*asked, *answer.token_ids]])
+    model: Any = loaded.model
+    with torch.no_grad():
+        logits = model(input_ids=whole, pixel_values=loaded.pixels(list(prompt.pictures))).logits[0]
+    chances = [
+        float(logits[len(asked) + place - 1].softmax(-1)[token]) for place, token in enumerate(answer.token_ids)
+    ]
+    product = 1.0
+    for chance in chances:
+        product *= chance
+    assert answer.confidence == pytest.approx(product ** (1 / len(chances)), rel=1e-4)
+
+
+def test_an_answer_ends_at_its_end_token(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output layer is made to prefer the end token, so every answer is that token alone."""
+    model: Any = loaded.model
+    end = loaded.chat.end_token_id
+    plain = model.lm_head.forward
+
+    def prefer_end(states: torch.Tensor) -> torch.Tensor:
+        logits = plain(states)
+        logits[..., end] = 1e4
+        return logits
+
+    monkeypatch.setattr(model.lm_head, "forward", prefer_end)
+    answers = answer_batch(loaded, [asking("a"), asking("longer")], max_new_tokens=LENGTH)
+    assert [(answer.token_ids, answer.text) for answer in answers] == [((end,), "")] * 2
+    assert answers[0].confidence == pytest.approx(1.0)
+
+
+def test_the_picture_reaches_the_model(loaded: LoadedModel) -> None:
+    """Two pictures, one question: if the answers' probabilities are equal, no picture arrived."""
+    seen = [
+        answer_batch(loaded, [asking("<image>\nWhat?", Image.new("RGB", (64, 64), colour))], max_new_tokens=1)[0]
+        for colour in ("black", "white")
+    ]
+    assert abs(seen[0].confidence - seen[1].confidence) > 1e-4
