@@ -34,21 +34,20 @@ if [ -n "$vqa_rad" ]; then
     echo "real radiographs: VQA-RAD from $vqa_rad" >&2
     source=(vqa-rad:"$json" --images "$vqa_rad/images")
     benchmark=(--on vqa-rad:"$json" --images "$vqa_rad/images")
-    align=(--epochs 1 --batch-size 8) tune=(--epochs 3 --batch-size 16)
 else
     echo "no VQA-RAD and no network: phantoms, which are drawn by code and show no patient" >&2
-    source=(phantoms:600)
-    benchmark=(--on phantoms:100)
-    align=(--epochs 1 --batch-size 16) tune=(--epochs 2 --batch-size 16)
+    source=(phantoms:500)
+    benchmark=(--on phantoms:60)
 fi
 llavamed build-data "${source[@]}" --out "$work/data"
 
 say "4/7 align: the projector learns, language model and vision tower are frozen"
 llavamed align "$work/data" --language-model "$work/parts/smollm2.gguf" --vision-tower "$work/parts/dinov2-small" \
-    --image-size 112 --max-tokens 512 --lr 1e-3 "${align[@]}" --out "$work/aligned"
+    --image-size 98 --template chatml --batch-size 8 --max-tokens 512 --lr 1e-3 --out "$work/aligned"
 
 say "5/7 tune: projector and language model learn to answer"
-llavamed tune "$work/data" --model "$work/aligned" --max-tokens 512 --lr 1e-4 "${tune[@]}" --save-every 25 --out "$work/tuned"
+llavamed tune "$work/data" --model "$work/aligned" --lora-rank 32 --batch-size 8 --max-tokens 512 --lr 5e-4 --epochs 2 \
+    --save-every 25 --out "$work/tuned"
 
 say "6/7 eval: with the picture, without it, and the most frequent answer"
 llavamed eval "$work/tuned" blind:"$work/tuned" majority "${benchmark[@]}" --max-new-tokens 24 --out "$work/report"

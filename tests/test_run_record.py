@@ -24,6 +24,10 @@ def begin(out: Path, data: Path, **changes: Any) -> Run:
     return begin_run(out, request.pop("command"), **request)
 
 
+def got_going(out: Path) -> None:
+    (out / "metrics.jsonl").write_text("{}")
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.jsonl"
@@ -49,6 +53,7 @@ def test_a_new_folder_says_how_it_is_made(tmp_path: Path, data: Path) -> None:
 def test_the_same_command_goes_on_then_is_done(tmp_path: Path, data: Path) -> None:
     first = begin(tmp_path / "out", data)
     first.choose("device", "cpu", "no GPU here")
+    got_going(tmp_path / "out")
     again = begin(tmp_path / "out", data)
     assert again.resumed
     assert not again.finished
@@ -73,6 +78,7 @@ def test_another_command_is_refused_and_told_what_differs(
     tmp_path: Path, data: Path, change: dict[str, Any], said: str
 ) -> None:
     begin(tmp_path / "out", data)
+    got_going(tmp_path / "out")
     before = (tmp_path / "out" / RUN_FILE).read_bytes()
     with pytest.raises(OutputFolderError) as refused:
         begin(tmp_path / "out", data, **change)
@@ -81,8 +87,16 @@ def test_another_command_is_refused_and_told_what_differs(
     assert (tmp_path / "out" / RUN_FILE).read_bytes() == before
 
 
+def test_a_run_that_failed_before_it_wrote_anything_holds_no_folder(tmp_path: Path, data: Path) -> None:
+    begin(tmp_path / "out", data)
+    run = begin(tmp_path / "out", data, seed=8)
+    assert not run.resumed
+    assert json.loads((tmp_path / "out" / RUN_FILE).read_text())["seed"] == 8
+
+
 def test_a_changed_input_is_noticed_and_a_moved_one_is_not(tmp_path: Path, data: Path) -> None:
     begin(tmp_path / "out", data)
+    got_going(tmp_path / "out")
     moved = data.rename(tmp_path / "elsewhere.jsonl")
     assert begin(tmp_path / "out", moved).resumed
     moved.write_text("{} ")

@@ -123,15 +123,18 @@ def _is_torn(file: Path) -> bool:
 
 def _never_got_going(out: Path) -> bool:
     """Whether a run claimed the folder and failed before it wrote anything (a model that would not load, say)."""
-    return [file.name for file in out.iterdir()] == [RUN_FILE] and read_json(out / RUN_FILE, "run record").get(
-        "status"
-    ) == "running"
+    return [file.name for file in out.iterdir()] == [RUN_FILE] and _read_record(out).get("status") == "running"
 
 
-def _reopen(out: Path, identity: dict[str, Any]) -> Run:
+def _read_record(out: Path) -> dict[str, Any]:
     record = read_json(out / RUN_FILE, "run record")
     if not isinstance(record, dict):
         raise OutputFolderError("run.json is no run record", where=str(out), hint="Give another --out.")
+    return record
+
+
+def _reopen(out: Path, identity: dict[str, Any]) -> Run:
+    record = _read_record(out)
     differences = _differences(record, identity)
     if record.get("format") != FORMAT:
         differences.insert(0, f"run.json has format {record.get('format')}, this version writes {FORMAT}")

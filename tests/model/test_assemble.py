@@ -207,13 +207,21 @@ def test_the_language_model_says_without_a_picture_what_it_said_before(tmp_path:
 def test_a_tokenizers_own_chat_template_is_kept(tmp_path: Path) -> None:
     words = save_language_model(tmp_path / "words", template=builtin_template("chatml"))
     made, reopened = made_and_reopened(str(words), "tiny", tmp_path / "llava")
-    assert made.choices["chat template"].value == "the tokenizer's own"
+    assert made.choices["chat template"].value == "own"
     prompt = (Turn(speaker="human", text="Hi"),)
     assert reopened.chat.render(prompt, open_answer=True) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     tokenizer: Any = reopened.processor.tokenizer
     model: Any = reopened.model
     both = {tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "</s>")}
     assert set(model.generation_config.eos_token_id) == both
+
+
+def test_another_chat_template_may_be_asked_for(tmp_path: Path) -> None:
+    words = save_language_model(tmp_path / "words", template=builtin_template("chatml"))
+    made = assemble(str(words), "tiny", dtype=torch.float32, seed=0, template="vicuna_v1")
+    chat = LoadedModel(made.model, made.processor, "cpu", {}).chat
+    assert chat.render((Turn(speaker="human", text="Hi"),), open_answer=True).endswith(" USER: Hi ASSISTANT:")
+    assert chat.end_token_id == chat.tokenizer.convert_tokens_to_ids("</s>")
 
 
 def test_the_seed_decides_the_tiny_parts_and_the_projector() -> None:

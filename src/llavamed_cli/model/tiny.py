@@ -1,8 +1,7 @@
 """The `tiny` parts: a language model and a vision tower made from nothing, for CI and for tests.
 
 They know nothing until they are trained, take seconds a step on one core, and go through every code path that a real
-model does. The tower's random patch projection keeps what a patch looks like (a random linear map of 192 numbers to
-128 loses little), which is why a frozen random tower is enough to learn from.
+model does.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, ViTModel
 
 TINY = "tiny"
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
+WIDTH = 3 * PATCH_SIZE**2
 PHANTOMS_READ = 400
-POSITION_SCALE = 1.0
+POSITION_SCALE = 0.5
 
 
 def byte_tokenizer(words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
@@ -35,7 +35,7 @@ def byte_tokenizer(words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(t, special=True) for t in ("<|pad|>", "<|im_start|>", "<|im_end|>")])
     whole = [text for word in sorted(set(words)) for text in (word, f" {word}")]
-    core.add_tokens([AddedToken(text, single_word=True, normalized=False) for text in whole])
+    core.add_tokens([AddedToken(text, normalized=False) for text in whole])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", model_max_length=2048
     )
@@ -79,27 +79,28 @@ def tiny_language_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def tiny_vision_tower(seed: int) -> CLIPVisionModel:
-    """A CLIP vision tower of 2 layers, width 128, on 64 x 64 pixels: 64 patches and a class token.
+def tiny_vision_tower(seed: int) -> ViTModel:
+    """A ViT of one layer, width 192, on 64 x 64 pixels: 64 patches and a class token.
 
-    Its position table is drawn wide (standard deviation 1). CLIP normalises each patch after adding its position, so
-    beside a table of CLIP's own width (0.02) a bright patch and a dark one would come out alike.
+    LLaVA reads the second-to-last layer, here the patch embedding itself: a random linear map of a patch's 192 numbers
+    to 192, and its position. Nothing is lost in it, so the projector can learn what an untrained tower cannot know.
+    (CLIP would normalise each patch first, and make a bright one and a dark one alike.)
     """
     import torch
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+    from transformers import ViTConfig, ViTModel
 
-    config = CLIPVisionConfig(
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
+    config = ViTConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=1,
         num_attention_heads=4,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = CLIPVisionModel(config)
-        for name, table in tower.named_parameters():
-            if name.endswith("position_embedding.weight"):
-                torch.nn.init.normal_(table, std=POSITION_SCALE)
+        tower = ViTModel(config, add_pooling_layer=False)
+        embeddings = tower.embeddings
+        torch.nn.init.normal_(embeddings.patch_embeddings.projection.weight, std=WIDTH**-0.5)
+        torch.nn.init.normal_(embeddings.position_embeddings, std=POSITION_SCALE)
     return tower.eval()

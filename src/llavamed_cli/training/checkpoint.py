@@ -87,13 +87,14 @@ def load_checkpoint(out: Path, *, identity: str) -> Checkpoint | None:
     try:
         state = torch.load(newest / STATE, map_location="cpu", weights_only=True)
         weights = load_file(newest / WEIGHTS)
-    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError, KeyError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError, KeyError) as error:
         raise TrainingError(
             "this checkpoint is damaged", where=str(newest), hint=f"Remove it: rm -r {newest}"
         ) from error
-    if state.get("format") != FORMAT:
-        raise TrainingError(f"checkpoint format {state.get('format')}, expected {FORMAT}", where=str(newest))
-    if state["identity"] != identity:
+    form = state.get("format") if isinstance(state, dict) else None
+    if form != FORMAT:
+        raise TrainingError(f"checkpoint format {form}, expected {FORMAT}", where=str(newest))
+    if state.get("identity") != identity:
         raise TrainingError("this checkpoint is of another run", where=str(newest), hint="Give another --out.")
     return Checkpoint(state["step"], weights, state["optimizer"], state["random_state"])
 

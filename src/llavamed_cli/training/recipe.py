@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from llavamed_cli.files import read_toml
 RECIPES = Path(__file__).parent / "recipes"
 PARTS = ("projector", "language_model")
 """What can be trained. The vision tower is frozen in both stages (LLaVA-Med, section 4)."""
+WHOLE_NUMBERS = ("lora_rank", "batch_size", "max_tokens", "epochs", "save_every", "keep")
+NUMBERS = ("lora_alpha", "lora_dropout", "learning_rate", "warmup", "weight_decay", "max_grad_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,26 @@ class Recipe:
     keep: int = 2
 
     def __post_init__(self) -> None:
+        faults = self._wrong_types() or self._wrong_values()
+        if faults:
+            raise UsageError("this recipe cannot be used:\n    " + "\n    ".join(faults))
+
+    def _wrong_types(self) -> list[str]:
+        """TOML knows types: a number in quotes, or half a step, is a slip worth a word."""
+        kinds: dict[str, tuple[str, tuple[type, ...]]] = {
+            **dict.fromkeys(WHOLE_NUMBERS, ("a whole number", (int,))),
+            **dict.fromkeys(NUMBERS, ("a number", (int, float))),
+            "steps": ("a whole number", (int, type(None))),
+            "gradient_checkpointing": ("true or false", (bool,)),
+            "train": ("a list of parts", (tuple,)),
+        }
+        return [
+            f"{name}: expected {kind}, found {getattr(self, name)!r}"
+            for name, (kind, types) in kinds.items()
+            if type(getattr(self, name)) not in types
+        ]
+
+    def _wrong_values(self) -> list[str]:
         faults = [
             f"train: unknown part {part!r}, expected {' or '.join(PARTS)}" for part in self.train if part not in PARTS
         ]
@@ -60,16 +83,17 @@ class Recipe:
                 faults.append(f"{name}: must be at least 1")
         if self.steps is not None and self.steps < 1:
             faults.append("steps: must be at least 1")
-        if self.lora_rank < 0:
-            faults.append("lora_rank: must not be negative")
-        if not self.learning_rate > 0:
-            faults.append("learning_rate: must be above 0")
+        for name in ("lora_rank", "lora_alpha", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                faults.append(f"{name}: must not be negative")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                faults.append(f"{name}: must be above 0")
         if not 0 <= self.warmup < 1:
             faults.append("warmup: must be a share from 0 up to 1")
         if not 0 <= self.lora_dropout < 1:
             faults.append("lora_dropout: must be a share from 0 up to 1")
-        if faults:
-            raise UsageError("this recipe cannot be used:\n    " + "\n    ".join(faults))
+        return faults
 
     @property
     def lora_scale(self) -> float:
@@ -105,12 +129,9 @@ def load_recipe(name_or_file: str, overrides: Mapping[str, Any]) -> Recipe:
     if unknown:
         raise DataError("; ".join(unknown), where=str(path))
     settings.update({name: value for name, value in overrides.items() if value is not None})
-    if "train" in settings:
+    if isinstance(settings.get("train"), list):
         settings["train"] = tuple(settings["train"])
-    try:
-        return Recipe(**settings)
-    except TypeError as error:
-        raise DataError(f"a setting has the wrong type: {error}", where=str(path)) from error
+    return Recipe(**settings)
 
 
 def _unknown_key(key: str, known: set[str]) -> str:

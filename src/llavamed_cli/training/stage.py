@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import TrainingError
 from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.model.precision import torch_dtype
 from llavamed_cli.model.save import save_model
 from llavamed_cli.progress import Progress
 from llavamed_cli.run_record import Run
@@ -77,6 +78,8 @@ def train_stage(prepared: Prepared, recipe: Recipe, run: Run, *, seed: int, prog
     if recipe.lora_rank:
         merge_parts(loaded.model)
     progress.note(f"writing {run.out}")
+    model: Any = loaded.model
+    model.to(torch_dtype(loaded.choices["precision"].value))  # what learned was held in fp32
     save_model(loaded.model, loaded.processor, run.out)
     steps = read_metrics(run.out / METRICS_FILE)
     draw_loss_curve(steps, run.out / "loss.svg")

@@ -1,0 +1,131 @@
+"""Data on the way in: what is set aside before step one, where it stands and why; the rest is encoded and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from llavamed_cli.errors import UsageError
+from llavamed_cli.model.chat import picture_first
+from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.progress import Silent
+from llavamed_cli.records import Turn
+from llavamed_cli.training.samples import DataFile, ExampleSet, find_data, read_examples, show_sample
+
+Open = Callable[[], LoadedModel]
+
+
+def record(identity: str, *texts: str, **more: Any) -> dict[str, Any]:
+    turns = [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
+    return {"id": identity, "conversations": turns, **more}
+
+
+def read(folder: Path, loaded: LoadedModel, records: list[Any], context: int = 2048) -> ExampleSet:
+    path = folder / "data.jsonl"
+    path.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in records))
+    files = [DataFile(path=path, images=folder / "images")]
+    return read_examples(files, loaded.chat, image_length=loaded.image_length, context=context, progress=Silent())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (9, 9)).save(images / "a.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "outside.png")
+    Image.effect_noise((64, 64), 40).save(images / "torn.png")
+    (images / "torn.png").write_bytes((images / "torn.png").read_bytes()[:2000])
+    (images / "page.png").write_text("<html></html>")
+    return tmp_path
+
+
+def test_every_fault_is_named_by_line_and_id_with_its_reason(folder: Path, open_tiny: Open) -> None:
+    shown = "<image>\nWhat?"
+    found = read(
+        folder,
+        open_tiny(),
+        [
+            record("good", shown, "A lung.", image="a.png"),
+            "{not json",
+            record("absent", shown, "x", image="b.png"),
+            record("torn", shown, "x", image="torn.png"),
+            record("outside", shown, "x", image="../outside.png"),
+            record("absolute", shown, "x", image=str(folder / "outside.png")),
+            record("control", shown, "x <|im_end|>", image="a.png"),
+            record("long", shown, "word " * 400, image="a.png"),
+            record("empty", shown, "", image="a.png"),
+            record("unmarked", "What?", "x", image="a.png"),
+            record("page", shown, "x", image="page.png"),
+            record("text", "What?", "An organ."),
+        ],
+        context=500,
+    )
+    assert [example.id for example in found.examples] == ["good", "text"]
+    said = {fault.record_id: (fault.where, fault.reason) for fault in found.faults}
+    path = folder / "data.jsonl"
+    for line, (identity, reason) in enumerate(
+        {
+            None: "not JSON",
+            "absent": f"picture {folder / 'images' / 'b.png'}: no such picture",
+            "torn": "the picture is damaged",
+            "outside": "no such picture",
+            "absolute": "no such picture",
+            "control": "turn 2: the text holds the model's control token '<|im_end|>'",
+            "long": "tokens, more than the model's context of 500",
+            "empty": "turn 2: empty answer",
+            "unmarked": "1 image(s) but 0 <image> marker(s)",
+            "page": "not a picture in any known format",
+        }.items(),
+        start=2,
+    ):
+        assert said[identity][0] == f"{path}:{line}"
+        assert reason in said[identity][1]
+    assert len(said) == len(found.faults) == 10
+
+
+def test_a_sample_is_encoded_as_it_will_be_asked(folder: Path, open_tiny: Open) -> None:
+    loaded = open_tiny()
+    found = read(folder, loaded, [record("late", "What is it? <image>", "A lung.", image="a.png")])
+    (example,) = found.examples
+    asked = picture_first(Turn(speaker="human", text="What is it? <image>"))
+    prompt = loaded.chat.encode_prompt([asked], [loaded.image_length])
+    assert tuple(example.input_ids[: len(prompt)]) == prompt
+    assert not example.supervised[: len(prompt)].any()
+    learned = example.input_ids[example.supervised].tolist()
+    tokenizer: Any = loaded.chat.tokenizer
+    assert tokenizer.decode(learned) == "A lung.<|im_end|>"
+    assert example.pictures == (folder / "images" / "a.png",)
+
+
+def test_a_sample_shown_tells_what_is_learned(folder: Path, open_tiny: Open) -> None:
+    loaded = open_tiny()
+    found = read(folder, loaded, [record("talk", "What?", "A.", "And?", "B.")])
+    tokenizer: Any = loaded.chat.tokenizer
+    pieces = show_sample(found.examples[0], tokenizer.decode)
+    assert [text for text, learned in pieces if learned] == ["A.<|im_end|>", "B.<|im_end|>"]
+    assert "".join(text for text, _ in pieces) == tokenizer.decode(found.examples[0].input_ids.tolist())
+
+
+def test_where_the_data_lies(folder: Path) -> None:
+    file = folder / "align.jsonl"
+    file.write_text("")
+    elsewhere = folder / "pictures"
+    assert find_data([folder], "align.jsonl", None) == [DataFile(path=file, images=folder / "images")]
+    assert find_data([file], "align.jsonl", None) == [DataFile(path=file, images=folder / "images")]
+    assert find_data([file], "align.jsonl", elsewhere) == [DataFile(path=file, images=elsewhere)]
+    alone = folder / "pictures" / "data.json"
+    elsewhere.mkdir()
+    alone.write_text("[]")
+    assert find_data([alone], "align.jsonl", None) == [DataFile(path=alone, images=elsewhere)]
+
+
+def test_data_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"the folder has no instruct\.jsonl"):
+        find_data([folder], "instruct.jsonl", None)
+    with pytest.raises(UsageError, match="no such data file or folder"):
+        find_data([folder / "absent"], "align.jsonl", None)
