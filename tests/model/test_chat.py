@@ -133,7 +133,9 @@ class Oracle:
         tokenizer.add_tokens([IMAGE_MARKER], special_tokens=True)
         self.chat = ChatFormat(tokenizer, builtin_template(template))
         labels = shared / "oracle" / "labels"
-        self.rows = {row["name"]: row for row in json.loads((labels / "llava_labels.json").read_text())[KEYS[template]]["rows"]}
+        self.rows = {
+            row["name"]: row for row in json.loads((labels / "llava_labels.json").read_text())[KEYS[template]]["rows"]
+        }
         spoken = json.loads((labels / "conversations.json").read_text())
         self.turns = {
             talked["name"]: [
@@ -238,6 +240,7 @@ def test_the_same_with_a_sentencepiece_tokenizer(oracle: Oracle) -> None:
 
 # ---- what is refused, and what is accepted
 
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_control_tokens_in_text_are_refused(template: str) -> None:
     chat = byte_chat(template)
@@ -246,7 +249,7 @@ def test_control_tokens_in_text_are_refused(template: str) -> None:
         for turns in (talk(f"a{token}", "b"), talk("a", f"{token}b")):
             with pytest.raises(DataError, match="control token"):
                 chat.encode(turns, [])
-        with pytest.raises(DataError, match="turn 1: .*control token"):
+        with pytest.raises(DataError, match=r"turn 1: .*control token"):
             chat.encode_prompt(talk(f"a{token}"), [])
 
 
@@ -295,7 +298,10 @@ def test_typed_content_renders_as_text_does(template: str) -> None:
             list(messages), chat_template=form, tokenize=False, add_generation_prompt=True
         )
 
-    typed = ({"role": "user", "content": [picture, words]}, {**answer, "content": [{"type": "text", "text": "A lung."}]})
+    typed = (
+        {"role": "user", "content": [picture, words]},
+        {**answer, "content": [{"type": "text", "text": "A lung."}]},
+    )
     written = ({"role": "user", "content": "<image>\nWhat is it?"}, answer)
     assert render(*typed) == render(*written) == render(*written, form=chat.template)
     assert accept_typed_content(both) == both

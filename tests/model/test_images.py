@@ -47,7 +47,9 @@ def refused(path: Path) -> str:
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp", "gif"])
 def test_8_bit_grey_comes_back_exactly(suffix: str, tmp_path: Path) -> None:
-    Image.fromarray(RAMP).convert("RGB").save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    Image.fromarray(RAMP).convert("RGB").save(
+        tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {})
+    )
     assert (grey_of(tmp_path / f"a.{suffix}") == RAMP).all()
 
 
@@ -302,10 +304,23 @@ REFUSED = {
     "truncated_half.jpg",
     "truncated_header.jpg",
 }
-PLAIN = (
-    "whole.jpg gray8.jpg progressive.jpg icc_srgb.jpg trailing_garbage.jpg jpeg_named.png lossy.webp uncompressed.bmp "
-    "one_pixel.png very_tall_2x700.png very_wide_1024x3.png multipage.tif bilevel.png cmyk.jpg animated.gif"
-).split()
+PLAIN = [
+    "whole.jpg",
+    "gray8.jpg",
+    "progressive.jpg",
+    "icc_srgb.jpg",
+    "trailing_garbage.jpg",
+    "jpeg_named.png",
+    "lossy.webp",
+    "uncompressed.bmp",
+    "one_pixel.png",
+    "very_tall_2x700.png",
+    "very_wide_1024x3.png",
+    "multipage.tif",
+    "bilevel.png",
+    "cmyk.jpg",
+    "animated.gif",
+]
 NEEDS_A_PLUGIN = ("JPEG Extended", "JPEG-LS", "JPEG Lossless")
 """Transfer syntaxes that pydicom decodes with pylibjpeg alone, which is no dependency of ours."""
 

@@ -96,7 +96,6 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "cut": cut,
     "empty": lambda path: path.write_bytes(b"") and None,

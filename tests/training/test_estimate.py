@@ -18,17 +18,14 @@ from llavamed_cli.training.samples import Example
 
 Open = Callable[[], LoadedModel]
 
-PROJECTOR = 2 * (128 * 128 + 128)
+PROJECTOR = (48 * 64 + 64) + (64 * 64 + 64)
 TOWER = (
-    128 + 3 * 8 * 8 * 128 + 65 * 128  # class token, patches, positions
-    + 2 * (4 * (128 * 128 + 128) + (128 * 256 + 256) + (256 * 128 + 128) + 4 * 128)  # attention, MLP, two norms
-    + 2 * (2 * 128)  # a norm before the layers and one after
+    48 + 3 * 8 * 8 * 48 + 17 * 48  # class token, patches, positions
+    + 2 * (4 * (48 * 48 + 48) + (48 * 96 + 96) + (96 * 48 + 48) + 2 * 2 * 48)  # attention, MLP, two norms
+    + 2 * 2 * 48  # a norm before the layers and one after
 )  # fmt: skip
-
-
-def words_of(vocabulary: int) -> int:
-    """The tiny Llama, whose embedding is tied to its head: table, attention, MLP, two norms a layer, a last norm."""
-    return vocabulary * 128 + 4 * (4 * 128 * 128 + 3 * 128 * 384 + 2 * 128) + 128
+WORDS = 320 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 160 + 2 * 64) + 64
+"""Table (tied to the head), attention, MLP and two norms a layer, the last norm: tests/training/conftest.py."""
 
 
 def example(loaded: LoadedModel, words: int, learned: int, *pictures: Path) -> Example:
@@ -44,13 +41,13 @@ def example(loaded: LoadedModel, words: int, learned: int, *pictures: Path) -> E
 
 
 @pytest.fixture
-def planned(open_tiny: Open, data_folder: Path) -> Callable[[Recipe], tuple[Plan, LoadedModel]]:
-    """Plans five examples of 74, 70, 84, 20 and 30 tokens; two of them are about the same picture."""
+def planned(open_counted: Open, data_folder: Path) -> Callable[[Recipe], tuple[Plan, LoadedModel]]:
+    """Plans five examples of 26, 22, 36, 20 and 30 tokens; two of them are about the same picture."""
 
     def plan(recipe: Recipe) -> tuple[Plan, LoadedModel]:
-        loaded = open_tiny()
+        loaded = open_counted()
         prepare_parts(loaded.model, recipe, seed=0)
-        assert loaded.image_length == 64
+        assert loaded.image_length == 16
         a, b = data_folder / "images" / "0.png", data_folder / "images" / "1.png"
         examples = [
             example(loaded, 10, 3, a),
@@ -65,18 +62,17 @@ def planned(open_tiny: Open, data_folder: Path) -> Callable[[Recipe], tuple[Plan
 
 
 def test_counts_by_hand(planned: Callable[[Recipe], tuple[Plan, LoadedModel]]) -> None:
-    plan, loaded = planned(Recipe(train=("projector",), batch_size=5, max_tokens=110, epochs=3))
+    plan, loaded = planned(Recipe(train=("projector",), batch_size=5, max_tokens=60, epochs=3))
     model: Any = loaded.model
-    words = words_of(model.config.text_config.vocab_size)
     assert (plan.samples, plan.pictures) == (5, 2)
     assert plan.trained == PROJECTOR
-    assert plan.parameters == words + TOWER + PROJECTOR
-    assert plan.tokens_per_epoch == 74 + 70 + 84 + 20 + 30
+    assert plan.parameters == WORDS + TOWER + PROJECTOR
+    assert plan.tokens_per_epoch == 26 + 22 + 36 + 20 + 30
     assert plan.supervised_per_epoch == 3 + 2 + 5 + 7 + 29
-    assert plan.rows_per_epoch == 3  # 84 + 20, 74 + 30, 70
-    assert plan.fill == pytest.approx(278 / 330)
+    assert plan.rows_per_epoch == 3  # 36 + 22, 30 + 26, 20
+    assert plan.fill == pytest.approx(134 / 180)
     assert plan.steps == 3
-    assert plan.state_bytes == 4 * (words + TOWER) + 16 * PROJECTOR
+    assert plan.state_bytes == 4 * (WORDS + TOWER) + 16 * PROJECTOR
     assert plan.seconds > 0
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -85,11 +81,9 @@ def test_everything_trained_and_steps_that_win_over_epochs(
     planned: Callable[[Recipe], tuple[Plan, LoadedModel]],
 ) -> None:
     both = ("projector", "language_model")
-    plan, loaded = planned(Recipe(train=both, batch_size=2, max_tokens=60, epochs=3, steps=11))
-    model: Any = loaded.model
-    words = words_of(model.config.text_config.vocab_size)
-    assert plan.trained == words + PROJECTOR
-    assert plan.state_bytes == 4 * TOWER + 16 * (words + PROJECTOR)
+    plan, _ = planned(Recipe(train=both, batch_size=2, max_tokens=25, epochs=3, steps=11))
+    assert plan.trained == WORDS + PROJECTOR
+    assert plan.state_bytes == 4 * TOWER + 16 * (WORDS + PROJECTOR)
     assert plan.steps == 11
     assert plan.fill <= 1  # rows longer than the budget count by their own length
 

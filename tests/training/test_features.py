@@ -22,13 +22,18 @@ def pictures(data_folder: Path) -> list[Path]:
     return sorted((data_folder / "images").iterdir())
 
 
+def width_of(loaded: LoadedModel) -> int:
+    model: Any = loaded.model
+    return int(model.config.vision_config.hidden_size)
+
+
 def test_features_come_in_the_order_asked_for_and_repeated(open_tiny: Open, pictures: list[Path]) -> None:
     loaded = open_tiny()
     a, b = pictures[:2]
     found = FrozenFeatures(loaded).of([b, a, b])
     pixels = loaded.pixels([open_picture(path) for path in (b, a, b)])
     expected = tower_features(loaded.model, pixels)
-    assert found.shape == (3, loaded.image_length, 128)
+    assert found.shape == (3, loaded.image_length, width_of(loaded))
     assert not found.requires_grad
     assert torch.equal(found, expected)
     assert not torch.equal(found[0], found[1])
@@ -50,7 +55,7 @@ def test_a_picture_is_computed_once_while_there_is_room(
     assert torch.equal(roomy.of(pictures), first)
     assert sorted(opened) == pictures
     opened.clear()
-    one_picture = loaded.image_length * 128 * 4
+    one_picture = loaded.image_length * width_of(loaded) * 4
     narrow = FrozenFeatures(loaded, limit=one_picture)
     narrow.of(pictures[:2])
     assert torch.equal(narrow.of(pictures[:2]), first[:2])

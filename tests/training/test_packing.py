@@ -30,9 +30,7 @@ def test_an_epoch_holds_every_sample_once_in_steps_and_rows_of_the_size_asked_fo
 
 @given(lengths_of, st.integers(1, 100), st.integers(1, 100))
 def test_the_budget_never_decides_what_a_step_learns_from(lengths: list[int], small: int, large: int) -> None:
-    one, other = (
-        plan_epoch(lengths, batch_size=4, max_tokens=budget, seed=0, epoch=0) for budget in (small, large)
-    )
+    one, other = (plan_epoch(lengths, batch_size=4, max_tokens=budget, seed=0, epoch=0) for budget in (small, large))
     assert [sorted(sum(rows, ())) for rows in one] == [sorted(sum(rows, ())) for rows in other]
 
 

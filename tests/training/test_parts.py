@@ -52,14 +52,16 @@ def test_lora_learns_beside_every_linear_layer_of_the_language_model(open_tiny: 
     }
     width, inner = 128, 384
     shapes = 4 * (width + width) * 4 + 2 * 4 * (width + inner) + 4 * (inner + width)
-    projector = 2 * (width * width + width)
+    projector = (model.config.vision_config.hidden_size + 1) * width + (width + 1) * width
     assert count(learning) == 4 * shapes + projector
 
 
 def test_the_seed_decides_where_lora_starts(open_tiny: Open) -> None:
     def start(seed: int) -> torch.Tensor:
         model = prepare_parts(open_tiny().model, Recipe(train=BOTH, lora_rank=2), seed=seed)
-        return torch.cat([one.detach().flatten() for name, one in trained_parameters(model).items() if "lora_A" in name])
+        return torch.cat(
+            [one.detach().flatten() for name, one in trained_parameters(model).items() if "lora_A" in name]
+        )
 
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))

@@ -17,8 +17,8 @@ def test_the_published_recipes_are_there() -> None:
     assert {"llava-med-align", "llava-med-tune"} <= set(builtin_recipes())
     align, tune = (load_recipe(f"llava-med-{stage}", {}) for stage in ("align", "tune"))
     assert (align.train, align.epochs, align.batch_size, align.warmup) == (("projector",), 1, 128, 0.03)
-    assert (tune.train, tune.epochs, tune.batch_size) == (("projector", "language_model"), 3, 128)
-    assert tune.learning_rate == 2e-5
+    assert (tune.train, tune.epochs, tune.batch_size, tune.warmup) == (("projector", "language_model"), 3, 128, 0.03)
+    assert (tune.learning_rate, tune.weight_decay, align.weight_decay) == (2e-5, 0, 0)
 
 
 @pytest.mark.parametrize("name", builtin_recipes())

@@ -65,7 +65,9 @@ def test_packed_training_equals_one_by_one(name: str, open_tiny: Open, examples:
     chosen = [examples[index] for index in (0, 8, 3, 7)]  # the second has no picture
     assert len({len(example.input_ids) for example in chosen}) == 4
     packed, packed_gradients = learn(loaded, [chosen])
-    single, single_gradients = learn(loaded, [[example] for example in chosen if example.pictures or name != "projector"])
+    single, single_gradients = learn(
+        loaded, [[example] for example in chosen if example.pictures or name != "projector"]
+    )
     if name == "projector":  # without a picture nothing of it reaches the projector: the loss alone is compared
         with torch.no_grad():
             single += float(row_loss(loaded.model, collate([examples[8]]), None))

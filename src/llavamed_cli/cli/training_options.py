@@ -72,6 +72,8 @@ def run_stage(request: StageRequest, terminal: Terminal) -> None:
     from llavamed_cli.training.samples import find_data
     from llavamed_cli.training.stage import prepare_stage, train_stage
 
+    if not 0 <= request.seed < 2**63:
+        raise UsageError("expected 0 or more, and less than 2^63", where="--seed")
     looking = request.plan or request.show_sample
     if request.out is None and not looking:
         raise UsageError("--out is missing", hint="Name the folder to write, or look first with --plan.")
@@ -88,10 +90,15 @@ def run_stage(request: StageRequest, terminal: Terminal) -> None:
     terminal.quiet_libraries()
     prepared = prepare_stage(request.open_model, files, request.recipe, seed=request.seed, progress=terminal)
     terminal.faults(prepared.examples.faults, kept=len(prepared.examples.examples))
+    shown: dict[str, tuple[str, Any]] = {}
     if request.show_sample:
-        _print_sample(prepared, terminal)
+        shown["sample"] = _sample(prepared)
     if request.plan:
-        _print_plan(request, prepared, terminal)
+        shown["plan"] = _plan(request, prepared)
+    if shown:
+        values = {name: value for name, (_, value) in shown.items()}
+        text = "\n\n".join(text for text, _ in shown.values())
+        terminal.result(text, values if len(values) > 1 else next(iter(values.values())))
     if run is not None:
         for name, choice in prepared.loaded.choices.items():
             terminal.note(f"{name}: {choice.value} ({choice.reason})")
@@ -108,14 +115,15 @@ def _print_result(request: StageRequest, results: Mapping[str, Any], terminal: T
     terminal.result(text, {"out": str(request.out), **results})
 
 
-def _print_plan(request: StageRequest, prepared: Prepared, terminal: Terminal) -> None:
+def _plan(request: StageRequest, prepared: Prepared) -> tuple[str, Any]:
+    """The plan, for a person and as a value."""
     from llavamed_cli.training.estimate import plan_training
 
     plan = plan_training(prepared.loaded, prepared.examples.examples, request.recipe, request.seed)
-    terminal.result("\n".join(plan.lines()), asdict(plan))
+    return "\n".join(plan.lines()), asdict(plan)
 
 
-def _print_sample(prepared: Prepared, terminal: Terminal) -> None:
+def _sample(prepared: Prepared) -> tuple[str, Any]:
     """The first sample; what is learned stands in green on a terminal, and between « » everywhere."""
     from llavamed_cli.training.samples import show_sample
 
@@ -133,4 +141,4 @@ def _print_sample(prepared: Prepared, terminal: Terminal) -> None:
     green, plain = ("\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "")
     text = "".join(f"{green}«{piece}»{plain}" if learned else piece for piece, learned in pieces)
     value = {"id": example.id, "pieces": [{"text": piece, "supervised": learned} for piece, learned in pieces]}
-    terminal.result(f"{example.id}: what stands between « and » is learned\n{text}", value)
+    return f"{example.id}: what stands between « and » is learned\n{text}", value

@@ -99,7 +99,7 @@ def tiny_vision_tower(seed: int) -> ViTModel:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = ViTModel(config, add_pooling_layer=False)
+        tower = ViTModel(config)
         embeddings = tower.embeddings
         torch.nn.init.normal_(embeddings.patch_embeddings.projection.weight, std=WIDTH**-0.5)
         torch.nn.init.normal_(embeddings.position_embeddings, std=POSITION_SCALE)

@@ -39,6 +39,8 @@ FAMILIES = {
     "dinov2": TowerFamily(IMAGENET_MEAN, IMAGENET_STD, class_token=True, any_size=True),
     "vit": TowerFamily(HALF_MEAN, HALF_STD, class_token=True),
 }
+UNREAD = "pooler."
+"""A ViT's pooler: LLaVA reads patches, never it, and many ViT folders come without."""
 PARENTS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 """Two-sided models whose vision half is taken."""
 
@@ -88,7 +90,7 @@ def _load(where: str, dtype: torch.dtype) -> Any:
         raise
     except Exception as error:  # a stranger's files: parsers raise whatever they stumble over
         raise ModelError(f"no vision tower could be loaded: {first_line(error)}", where=where) from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(UNREAD))
     if missing:
         raise ModelError(f"{len(missing)} tensor(s) are missing: {', '.join(missing[:5])}", where=where)
     return model.eval()

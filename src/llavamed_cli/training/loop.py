@@ -98,10 +98,11 @@ class Training:
             for rows in self._steps(state.done, schedule):
                 began = time.perf_counter()
                 figures = self._step(accelerator, state, schedule, rows, features)
-                figures["seconds"] = round(time.perf_counter() - began, 3)
+                seconds = time.perf_counter() - began
+                figures["seconds"] = round(seconds, 3)
                 state.done += 1
                 self._record(figures)
-                bar.advance(loss=f"{figures['loss']:.3f}", speed=f"{figures['tokens'] / figures['seconds']:.0f} tok/s")
+                bar.advance(loss=f"{figures['loss']:.3f}", speed=f"{figures['tokens'] / seconds:.0f} tok/s")
                 last = state.done == schedule.total
                 if stop.is_set() or (state.done % self.recipe.save_every == 0 and not last):
                     self._save(state)

@@ -1,0 +1,279 @@
+"""The loop: schedule and losses against transformers; a run stopped or killed ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llavamed_cli.errors import TrainingError
+from llavamed_cli.model.images import open_picture
+from llavamed_cli.model.load import LoadedModel, load_model
+from llavamed_cli.progress import Bar, Silent
+from llavamed_cli.training.loop import Schedule, Training, read_metrics
+from llavamed_cli.training.packing import plan_epoch, supervised_tokens
+from llavamed_cli.training.parts import prepare_parts, trained_parameters
+from llavamed_cli.training.recipe import Recipe
+from llavamed_cli.training.samples import Example, find_data, read_examples
+
+Open = Callable[[], LoadedModel]
+Weights = dict[str, torch.Tensor]
+
+BOTH = ("projector", "language_model")
+FULL = Recipe(train=BOTH, batch_size=3, max_tokens=300, steps=4, learning_rate=1e-3, warmup=0.3)
+LORA = Recipe(train=BOTH, batch_size=3, steps=4, learning_rate=1e-3, lora_rank=4, lora_dropout=0.3)
+ALIGN = Recipe(train=("projector",), batch_size=3, steps=4, learning_rate=1e-2)
+LOSSES_OF_FULL = [5.784987, 5.667751, 5.455025, 5.279022]
+
+
+@pytest.fixture(scope="session")
+def spelled(counted_model: Path, data_folder: Path) -> tuple[Example, ...]:
+    """The nine conversations of instruct.jsonl in bytes, the last without a picture."""
+    loaded = load_model(str(counted_model), device="cpu", precision="fp32")
+    files = find_data([data_folder], "instruct.jsonl", None)
+    found = read_examples(files, loaded.chat, image_length=loaded.image_length, context=2048, progress=Silent())
+    assert len(found.examples) == 9
+    return found.examples
+
+
+def training(loaded: LoadedModel, examples: tuple[Example, ...], recipe: Recipe, out: Path) -> Training:
+    """A run in `out`, its model's parts prepared."""
+    out.mkdir(exist_ok=True)
+    prepare_parts(loaded.model, recipe, seed=0)
+    return Training(loaded=loaded, examples=examples, recipe=recipe, seed=0, out=out, identity="test")
+
+
+def weights_of(loaded: LoadedModel) -> Weights:
+    """A copy of every weight."""
+    model: Any = loaded.model
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(before: Weights, after: Weights) -> set[str]:
+    """The weights that differ in any bit."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+class Terminating:
+    """Progress that asks this process to end, as a scheduler would, once `after` steps are done."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.done = 0
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    @contextmanager
+    def bar(self, label: str, total: int | None, done: int = 0) -> Iterator[Bar]:
+        self.done = done
+        yield self
+
+    def advance(self, amount: int = 1, **figures: str) -> None:
+        self.done += amount
+        if self.done == self.after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@settings(deadline=None)  # the first call imports transformers
+@given(st.integers(1, 300), st.floats(0, 0.99), st.floats(1e-6, 1e-1))
+def test_the_schedule_is_transformers_own(total: int, warmup: float, peak: float) -> None:
+    """Theirs starts at a rate of 0, a step that learns nothing; our warm-up is one step ahead, and ends in the same."""
+    from transformers import get_cosine_schedule_with_warmup
+
+    schedule = Schedule.of(Recipe(steps=total, warmup=warmup, learning_rate=peak), 10)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    share = get_cosine_schedule_with_warmup(optimizer, schedule.warmup, total).lr_lambdas[0]
+    for step in range(total):
+        theirs = share(step + 1) if step < schedule.warmup else share(step)
+        assert schedule.learning_rate(step) == pytest.approx(peak * theirs, rel=1e-9)
+
+
+def test_steps_by_hand() -> None:
+    epochs = Schedule.of(Recipe(batch_size=4, epochs=3, warmup=0.1, learning_rate=2.0), 9)
+    assert (epochs.total, epochs.per_epoch, epochs.warmup) == (9, 3, 1)
+    assert epochs.learning_rate(0) == 2.0
+    four = Schedule(total=6, per_epoch=6, peak=1.0, warmup=2)
+    rates = [four.learning_rate(step) for step in range(6)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+    assert Schedule.of(Recipe(batch_size=4, epochs=3, steps=5), 9).total == 5
+
+
+def mean_loss(loaded: LoadedModel, examples: list[Example]) -> float:
+    """transformers' own loss of each sample alone, from its pixels, weighted by its supervised tokens."""
+    model: Any = loaded.model
+    total = 0.0
+    for example in examples:
+        ids = torch.as_tensor(example.input_ids, dtype=torch.long)[None]
+        labels = ids.masked_fill(~torch.as_tensor(example.supervised)[None], -100)
+        pixels = loaded.pixels([open_picture(path) for path in example.pictures]) if example.pictures else None
+        with torch.no_grad():
+            loss = model(input_ids=ids, labels=labels, pixel_values=pixels, attention_mask=torch.ones_like(ids)).loss
+        total += float(loss) * supervised_tokens(example)
+    return total / sum(supervised_tokens(example) for example in examples)
+
+
+def test_four_steps_give_these_losses(open_counted: Open, spelled: tuple[Example, ...], tmp_path: Path) -> None:
+    """The first is transformers' own mean over the step's supervised tokens; the rest were recorded on a CPU."""
+    loaded = open_counted()
+    lengths = [len(example.input_ids) for example in spelled]
+    rows = plan_epoch(lengths, batch_size=3, max_tokens=300, seed=0, epoch=0)[0]
+    first = mean_loss(loaded, [spelled[index] for row in rows for index in row])
+    schedule = training(loaded, spelled, FULL, tmp_path).run(Silent())
+    steps = read_metrics(tmp_path / "metrics.jsonl")
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    assert [step["epoch"] for step in steps] == pytest.approx([1 / 3, 2 / 3, 1, 4 / 3], abs=1e-4)
+    assert [step["learning_rate"] for step in steps] == [schedule.learning_rate(step) for step in range(4)]
+    assert sum(step["tokens"] for step in steps[:3]) == sum(lengths)
+    assert sum(step["supervised_tokens"] for step in steps[:3]) == sum(map(supervised_tokens, spelled))
+    losses = [step["loss"] for step in steps]
+    assert losses[0] == pytest.approx(first, abs=1e-5)
+    assert losses == pytest.approx(LOSSES_OF_FULL, abs=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [FULL, ALIGN], ids=["tune", "align"])
+def test_what_is_frozen_stays_bit_for_bit(
+    recipe: Recipe, open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    loaded = open_tiny()
+    before = weights_of(loaded)
+    run = training(loaded, examples, recipe, tmp_path)
+    learning = set(trained_parameters(loaded.model))
+    run.run(Silent())
+    model: Any = loaded.model
+    moved = changed(before, weights_of(loaded))
+    assert moved == learning | ({"lm_head.weight"} if "language_model" in recipe.train else set())  # tied
+    assert not any("vision_tower" in name for name in moved)
+    if recipe is ALIGN:
+        assert all("multi_modal_projector" in name for name in moved)
+    assert not model.model.vision_tower.training
+
+
+@pytest.mark.parametrize("recipe", [FULL, LORA], ids=["full", "lora with dropout"])
+def test_a_stopped_run_goes_on_as_if_it_had_not(
+    recipe: Recipe, open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    whole, first, second = open_tiny(), open_tiny(), open_tiny()
+    training(whole, examples, recipe, tmp_path / "whole").run(Silent())
+    before = signal.getsignal(signal.SIGTERM)
+    progress = Terminating(after=2)
+    stopped = training(first, examples, recipe, tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(progress)
+    assert progress.notes == ["stopped after step 2 of 4; the same command goes on from there"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert changed(weights_of(first), weights_of(whole)), "the last two steps would learn nothing"
+    torch.manual_seed(12345)  # a new process starts from any random state
+    repeated = Terminating(after=-1)
+    training(second, examples, recipe, tmp_path / "stopped").run(repeated)
+    assert repeated.notes == ["going on after step 2"]
+    assert not changed(weights_of(second), weights_of(whole))
+    assert timeless(tmp_path / "stopped") == timeless(tmp_path / "whole")
+
+
+def timeless(out: Path) -> list[dict[str, Any]]:
+    """The metrics without what no two runs share."""
+    return [
+        {name: value for name, value in step.items() if name != "seconds"}
+        for step in read_metrics(out / "metrics.jsonl")
+    ]
+
+
+def test_dropout_depends_on_the_random_state(open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path) -> None:
+    """Or the test above would not notice a random state that is not restored."""
+    found = []
+    for seed in (0, 1):
+        loaded = open_tiny()
+        run = training(loaded, examples, LORA, tmp_path / str(seed))
+        Training(**{**vars(run), "seed": seed}).run(Silent())
+        found.append(weights_of(loaded))
+    assert changed(*found)
+
+
+def test_a_stop_in_the_last_step_ends_the_run(open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path) -> None:
+    progress = Terminating(after=4)
+    training(open_tiny(), examples, ALIGN, tmp_path).run(progress)
+    assert progress.notes == []
+
+
+def test_metrics_beyond_the_checkpoint_and_a_torn_line_are_cut(
+    open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    """What a kill between two checkpoints leaves."""
+    with pytest.raises(KeyboardInterrupt):
+        training(open_tiny(), examples, ALIGN, tmp_path).run(Terminating(after=2))
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "loss": 9.0}\n{"step": 4, "lo')
+    training(open_tiny(), examples, ALIGN, tmp_path).run(Silent())
+    steps = read_metrics(tmp_path / "metrics.jsonl")
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    assert all(step["loss"] < 9 for step in steps)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_checkpoints_come_as_often_as_asked_and_not_at_the_end(
+    open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    recipe = Recipe(train=("projector",), batch_size=3, steps=6, save_every=2, keep=5)
+    training(open_tiny(), examples, recipe, tmp_path).run(Silent())
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["step-000002", "step-000004"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_the_weights_stay(
+    open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    loaded = open_tiny()
+    run = training(loaded, examples, FULL, tmp_path)
+    model: Any = loaded.model
+    model.model.multi_modal_projector.linear_1.bias.data[0] = float("nan")
+    before = weights_of(loaded)
+    with pytest.raises(TrainingError, match="the loss of step 1 is nan") as refused:
+        run.run(Silent())
+    assert "--lr" in str(refused.value.hint)
+    assert changed(before, weights_of(loaded)) == {"model.multi_modal_projector.linear_1.bias"}  # nan is not nan
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_run_killed_between_checkpoints_is_repeated_to_the_same_bytes(
+    tiny_model: Path, data_folder: Path, tmp_path: Path, llavamed: Callable[..., Any]
+) -> None:
+    def command(out: Path) -> list[str]:
+        options = "--steps 16 --batch-size 3 --lr 1e-3 --save-every 1 --device cpu --precision fp32"
+        return ["tune", str(data_folder), "--model", str(tiny_model), "--out", str(out), *options.split()]
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llavamed_cli", *command(killed)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    limit = time.monotonic() + 120
+    while not any(int(path.name[5:]) >= 2 for path in (killed / "checkpoints").glob("step-*")):
+        assert process.poll() is None and time.monotonic() < limit, "it never came to step 2"
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "config.json").exists(), "it was done before it was killed"
+    assert json.loads((killed / "run.json").read_text())["status"] == "running"
+
+    again, straight = llavamed(*command(killed)), llavamed(*command(whole))
+    assert (again.code, straight.code) == (0, 0), again.stderr + straight.stderr
+    assert "going on after step" in again.stderr
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert timeless(killed) == timeless(whole)
+    assert len(timeless(whole)) == 16
