@@ -34,10 +34,12 @@ if [ -n "$vqa_rad" ]; then
     echo "real radiographs: VQA-RAD from $vqa_rad" >&2
     source=(vqa-rad:"$json" --images "$vqa_rad/images")
     benchmark=(--on vqa-rad:"$json" --images "$vqa_rad/images")
+    steps=130
 else
     echo "no VQA-RAD and no network: phantoms, which are drawn by code and show no patient" >&2
-    source=(phantoms:500)
+    source=(phantoms:300)
     benchmark=(--on phantoms:60)
+    steps=80
 fi
 llavamed build-data "${source[@]}" --out "$work/data"
 
@@ -46,7 +48,7 @@ llavamed align "$work/data" --language-model "$work/parts/smollm2.gguf" --vision
     --image-size 98 --template chatml --batch-size 8 --max-tokens 512 --lr 1e-3 --out "$work/aligned"
 
 say "5/7 tune: projector and language model learn to answer"
-llavamed tune "$work/data" --model "$work/aligned" --lora-rank 32 --batch-size 8 --max-tokens 512 --lr 5e-4 --epochs 2 \
+llavamed tune "$work/data" --model "$work/aligned" --lora-rank 32 --batch-size 8 --max-tokens 512 --lr 5e-4 --steps "$steps" \
     --save-every 25 --out "$work/tuned"
 
 say "6/7 eval: with the picture, without it, and the most frequent answer"

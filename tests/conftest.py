@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llavamed_cli.cli.app import main
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # a busy neighbour is no fault of an example
+hypothesis.settings.load_profile("shared machine")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

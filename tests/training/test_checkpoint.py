@@ -60,6 +60,12 @@ def test_the_last_few_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     assert read is not None and read.step == 10
 
 
+def test_a_seventh_digit_does_not_make_a_step_older(tmp_path: Path) -> None:
+    for step in (999_999, 1_000_000):
+        save_checkpoint(tmp_path, Checkpoint(step, {}, {}, torch.get_rng_state()), identity="run", keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-1000000"]
+
+
 def test_the_same_step_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(1), identity="run", keep=2)
     other = checkpoint(1)

@@ -210,6 +210,19 @@ def test_a_stop_in_the_last_step_ends_the_run(open_tiny: Open, examples: tuple[E
     assert progress.notes == []
 
 
+def test_a_step_without_a_picture_teaches_a_projector_nothing_and_is_no_fault(
+    open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
+) -> None:
+    loaded = open_tiny()
+    before = weights_of(loaded)
+    recipe = Recipe(train=("projector",), batch_size=1, steps=2)
+    training(loaded, (examples[8],), recipe, tmp_path).run(Silent())
+    assert not changed(before, weights_of(loaded))
+    steps = read_metrics(tmp_path / "metrics.jsonl")
+    assert steps[0]["loss"] == pytest.approx(mean_loss(loaded, [examples[8]]), abs=1e-5)
+    assert [step["grad_norm"] for step in steps] == [0, 0]
+
+
 def test_metrics_beyond_the_checkpoint_and_a_torn_line_are_cut(
     open_tiny: Open, examples: tuple[Example, ...], tmp_path: Path
 ) -> None:

@@ -63,6 +63,12 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(f"llavamed: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"llavamed: {place}{error.strerror or error}", file=sys.stderr)  # a full disk, a folder not ours
+        return 1
     except Exception as error:
         if debug:
             raise

@@ -7,7 +7,7 @@ import numpy as np
 from llavamed_cli.phantoms.canvas import Array, Palette, clouds, ellipse, filled, grey, inside, local, paint
 from llavamed_cli.phantoms.truth import Pose
 
-PALETTE = Palette(mass=grey(250), cyst_wall=grey(190), cyst_inside=grey(0))
+PALETTE = Palette(mass=grey(255), cyst_wall=grey(190), cyst_inside=grey(0))
 
 
 def background(pose: Pose, rng: np.random.Generator) -> Array:

@@ -9,7 +9,7 @@ from llavamed_cli.phantoms.canvas import Array, Palette, clouds, filled, local, 
 from llavamed_cli.phantoms.kinds import SIDE_PIXELS
 from llavamed_cli.phantoms.truth import Pose
 
-PALETTE = Palette(mass=(84, 28, 120), cyst_wall=(150, 70, 150), cyst_inside=(255, 255, 255))
+PALETTE = Palette(mass=(255, 250, 255), cyst_wall=(190, 120, 180), cyst_inside=(8, 0, 12))
 
 NUCLEI = 260
 

@@ -100,7 +100,8 @@ def load_checkpoint(out: Path, *, identity: str) -> Checkpoint | None:
 
 
 def _found(out: Path) -> list[Path]:
-    return sorted((out / FOLDER).glob("step-*"))
+    """Oldest first. The length of a name comes before its letters: step 1,000,000 follows step 999,999."""
+    return sorted((out / FOLDER).glob("step-*"), key=lambda path: (len(path.name), path.name))
 
 
 def _remove_remains(out: Path) -> None:
