@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The five commands in a row on a model made from nothing, as CI would run them:  examples/chain.sh OUT [PHANTOMS] [EPOCHS]
 # Needs `llavamed` on the PATH and nothing else. With the defaults it takes a minute or two and shows that everything
-# fits together; 1500 phantoms and 12 epochs are enough to learn to see (tests/end_to_end/test_phantoms_are_seen.py).
+# fits together; 1500 phantoms and 12 epochs begin to see (tests/end_to_end/test_phantoms_are_seen.py).
 set -euo pipefail
 
 out=$1
@@ -10,7 +10,7 @@ epochs=${3:-2}
 
 llavamed build-data phantoms:"$phantoms" --out "$out/data"
 llavamed align "$out/data" --language-model tiny --vision-tower tiny --steps 10 --batch-size 16 --max-tokens 512 --out "$out/aligned"
-llavamed tune "$out/data" --model "$out/aligned" --epochs "$epochs" --batch-size 16 --max-tokens 512 --lr 1e-3 --out "$out/tuned"
+llavamed tune "$out/data" --model "$out/aligned" --epochs "$epochs" --batch-size 16 --max-tokens 512 --lr 1.5e-3 --out "$out/tuned"
 llavamed eval "$out/tuned" blind:"$out/tuned" majority --on phantoms:24 --max-new-tokens 24 --out "$out/report"
 
 picture=$(find "$out/data/images" -name '*.png' | sort | head -n 1)
