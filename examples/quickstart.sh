@@ -34,12 +34,12 @@ if [ -n "$vqa_rad" ]; then
     echo "real radiographs: VQA-RAD from $vqa_rad" >&2
     source=(vqa-rad:"$json" --images "$vqa_rad/images")
     benchmark=(--on vqa-rad:"$json" --images "$vqa_rad/images")
-    steps=130
+    steps=90
 else
     echo "no VQA-RAD and no network: phantoms, which are drawn by code and show no patient" >&2
     source=(phantoms:300)
     benchmark=(--on phantoms:60)
-    steps=80
+    steps=70
 fi
 llavamed build-data "${source[@]}" --out "$work/data"
 

@@ -2,7 +2,7 @@
 
 Every closed question about a phantom is a fair coin to whoever does not see it (tests/phantoms/test_questions.py), so
 what is above one half on pictures never trained on is sight and nothing else. The same model without the picture must
-stay at chance. This training was seen to reach 88.5 %: presence, kind and scale bar are learned, sides and sizes are not
+stay at chance. This training was seen to reach 88.5 %: presence, kind and scale bar are learned, sides and sizes not
 yet. 90 % is the aim; the floor here leaves room for another machine's rounding.
 """
 
