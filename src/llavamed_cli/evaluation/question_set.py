@@ -9,9 +9,10 @@ from pathlib import Path
 
 from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, read_benchmark
 from llavamed_cli.benchmarks.reading import BenchmarkRead
-from llavamed_cli.errors import DataError, PictureError
+from llavamed_cli.errors import DataError
 from llavamed_cli.evaluation.plan import EvalPlan
 from llavamed_cli.files import file_sha256
+from llavamed_cli.model.images import unreadable_pictures
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Fault, Question
 
@@ -38,14 +39,16 @@ def read_questions(title: str, name: BenchmarkName, pictures: Path, plan: EvalPl
     """
     read = read_benchmark(name, pictures=pictures, split="test", seed=plan.seed)
     wanted = read.questions[: plan.limit]
-    bad = _unreadable_pictures(wanted, title, progress)
-    unreadable = [Fault(where=str(q.picture), reason=bad[q.image], record_id=q.id) for q in wanted if q.image in bad]
+    bad = unreadable_pictures((question.picture for question in wanted), f"{title}: pictures", progress)
+    unreadable = [
+        Fault(where=str(q.picture), reason=bad[q.picture], record_id=q.id) for q in wanted if q.picture in bad
+    ]
     faults = (*read.faults, *unreadable)
     if faults and plan.missing == "error":
         raise DataError(
             _refusal(faults), where=name.text, hint="Check --images, or leave these out with --missing skip."
         )
-    questions = tuple(question for question in wanted if question.image not in bad)
+    questions = tuple(question for question in wanted if question.picture not in bad)
     if not questions:
         raise DataError("no question is left to ask", where=name.text)
     notes = list(read.notes)
@@ -61,22 +64,6 @@ def read_questions(title: str, name: BenchmarkName, pictures: Path, plan: EvalPl
         notes=tuple(notes),
         pictures_sha256=_pictures_sha256(read.questions),
     )
-
-
-def _unreadable_pictures(questions: Sequence[Question], title: str, progress: Progress) -> dict[str, str]:
-    """Why a picture cannot be opened, by name: better known now than in the middle of an hour's run."""
-    from llavamed_cli.model.images import open_picture
-
-    pictures = {question.image: question.picture for question in questions}
-    bad: dict[str, str] = {}
-    with progress.bar(f"{title}: pictures", len(pictures)) as bar:
-        for image, path in pictures.items():
-            try:
-                open_picture(path)
-            except PictureError as error:
-                bad[image] = error.what
-            bar.advance()
-    return bad
 
 
 def _refusal(faults: Sequence[Fault]) -> str:

@@ -7,10 +7,13 @@ DICOM gives pixels only: nothing of its header leaves this module.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import PictureError, first_line
+from llavamed_cli.progress import Progress
 
 if TYPE_CHECKING:
     import numpy
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 DICOM_MAGIC = b"DICM"
 DICOM_PREAMBLE = 128
+PICTURE_READERS = 8
 MAX_PIXELS = 100_000_000
 """A picture above this is refused unread: a few kilobytes of PNG can ask for gigabytes."""
 
@@ -33,6 +37,29 @@ def open_picture(path: Path) -> Image:
     if path.stat().st_size == 0:
         raise PictureError("the file is empty", where=str(path))
     return _read_dicom(path) if _is_dicom(path) else _read_raster(path)
+
+
+def unreadable_pictures(pictures: Iterable[Path], label: str, progress: Progress) -> dict[Path, str]:
+    """Open every picture once, several at a time; return those that cannot be, with the reason.
+
+    Better known before a long run than in the middle of it.
+    """
+
+    def fault(path: Path) -> tuple[Path, str | None]:
+        try:
+            open_picture(path)
+        except PictureError as error:
+            return path, error.what
+        return path, None
+
+    distinct = sorted(set(pictures))
+    bad: dict[Path, str] = {}
+    with progress.bar(label, len(distinct)) as bar, ThreadPoolExecutor(PICTURE_READERS) as readers:
+        for path, reason in readers.map(fault, distinct):
+            bar.advance()
+            if reason is not None:
+                bad[path] = reason
+    return bad
 
 
 def _is_dicom(path: Path) -> bool:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llavamed_cli.conversation_format import read_samples
-from llavamed_cli.errors import DataError, PictureError, UsageError
+from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.model.chat import ChatFormat, picture_first
-from llavamed_cli.model.images import open_picture
+from llavamed_cli.model.images import unreadable_pictures
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Fault, Sample
 
 if TYPE_CHECKING:
     import numpy
-
-PICTURE_READERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +83,8 @@ def read_examples(
     found: list[tuple[str, Sample, DataFile]] = []
     for file in files:
         found += [(where, sample, file) for where, sample in read_samples(file.path, faults.append)]
-    bad = _unreadable({_picture(file, name) for _, sample, file in found for name in sample.images}, progress)
+    pictures = {_picture(file, name) for _, sample, file in found for name in sample.images}
+    bad = unreadable_pictures(pictures, "opening pictures", progress)
     examples: list[Example] = []
     with progress.bar("encoding samples", len(found)) as bar:
         for where, sample, file in found:
@@ -124,25 +122,6 @@ def _picture(file: DataFile, name: str) -> Path:
     if path.is_absolute() or ".." in path.parts:
         return file.images / "_outside_the_picture_folder_" / path.name
     return file.images / path
-
-
-def _unreadable(pictures: set[Path], progress: Progress) -> dict[Path, str]:
-    """Open every picture once; return those that cannot be, with the reason."""
-
-    def reason(path: Path) -> tuple[Path, str | None]:
-        try:
-            open_picture(path)
-        except PictureError as error:
-            return path, error.what
-        return path, None
-
-    bad: dict[Path, str] = {}
-    with progress.bar("opening pictures", len(pictures)) as bar, ThreadPoolExecutor(PICTURE_READERS) as readers:
-        for path, fault in readers.map(reason, sorted(pictures)):
-            bar.advance()
-            if fault is not None:
-                bad[path] = fault
-    return bad
 
 
 def show_sample(example: Example, decode: Callable[[list[int]], str]) -> list[tuple[str, bool]]:
