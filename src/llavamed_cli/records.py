@@ -20,7 +20,7 @@ AnswerType = Literal["open", "closed"]
 class Source:
     """Where a record came from. What is unknown is None.
 
-    kind: "pairs", "jats", "vqa-rad" or "phantoms".
+    kind: "pairs", "jats", "pmc", "hub", "vqa-rad" or "phantoms".
     file, line: the file it was read from, and the line (1-based) where that means something.
     license: as the article or the data set names it, e.g. "CC BY".
     """
@@ -36,8 +36,19 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file of the PMC Cloud Service. key: its name in the bucket. md5: of its bytes, in hex, where it is known."""
+
+    key: str
+    md5: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A picture, its caption, and the sentences that mention it."""
+    """A picture, its caption, and the sentences that mention it.
+
+    remote: where the picture comes from, if it must be fetched before it lies at `picture`.
+    """
 
     id: str
     picture: Path
@@ -45,6 +56,7 @@ class Figure:
     source: Source
     label: str | None = None
     mentions: tuple[str, ...] = ()
+    remote: RemoteFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ MAX_CHARACTERS = 20_000
 MIN_SIDE = 32
 """Pixels. Below it a picture is an icon: two patches of 14 pixels wide."""
 
-Stage = Literal["read", "metadata", "caption", "header", "pixels", "teacher"]
+Stage = Literal["read", "metadata", "caption", "header", "pixels", "duplicate", "teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)

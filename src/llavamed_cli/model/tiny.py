@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, ViTModel
 
 TINY = "tiny"
@@ -102,10 +103,27 @@ def tiny_vision_tower(seed: int) -> ViTModel:
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         tower = ViTModel(config)
         embeddings = tower.embeddings
         torch.nn.init.normal_(embeddings.patch_embeddings.projection.weight, std=WIDTH**-0.5)
-        torch.nn.init.normal_(embeddings.position_embeddings, std=POSITION_SCALE)
+        embeddings.position_embeddings[:, 1:] = POSITION_SCALE * patch_positions()
     return tower.eval()
+
+
+def patch_positions() -> Tensor:
+    """Where each patch lies, (64, 192): sines and cosines of its column and of its row, counted from the middle.
+
+    After the fixed two-dimensional embedding of MAE (He et al. 2022, appendix A.1). Counted from the middle, the sign
+    of a slow sine says left or right, above or below, which a random embedding tells to nobody who was not taught.
+    """
+    import torch
+
+    side = IMAGE_SIZE // PATCH_SIZE
+    along = torch.arange(side) - (side - 1) / 2
+    rates = torch.logspace(0, -2, WIDTH // 4)
+    angles = along[:, None] * rates
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows, columns = axis[:, None].expand(-1, side, -1), axis[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
