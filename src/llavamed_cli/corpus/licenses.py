@@ -25,11 +25,46 @@ _TERMS = (
     ("SA", re.compile(r"sa\b|share", re.I)),
     ("ND", re.compile(r"nd\b|deriv", re.I)),
 )
-_BORROWED = re.compile(
-    r"\b(?:reproduced|reprinted|adapted|modified|redrawn|used|republished|taken)\b[^.]{0,80}?\bpermission|"
-    r"\b(?:reproduced|reprinted|republished|redrawn|adapted|modified)\s+from\b|\bby permission of\b",
-    re.I,
+_OWN = (
+    r"(?!(?:\s+(?:of|from|by))?\s+(?:the\s+|his\s+|her\s+)?"
+    r"(?:patient|parent|family|guardian|participant|author)s?\b(?!['’]s))"
 )
+_NOT_HIS = "(?<!patient['’]s )(?<!patients['’] )(?<!parents['’] )(?<!author['’]s )(?<!authors['’] )"
+"""Those who are shown, and those who write, may permit; the figure is the article's own all the same."""
+_SOMEBODY = r"(?:the\s+)?(?:refs?\b|references?\b|\[|[\w'’-]+(?:\s+and\s+[\w'’-]+)?,?\s+et\s+al\b)"
+_BORROWED = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        rf"\b(?:reproduced|reprinted|adapted|modified|redrawn|used|republished|taken)\b[^.]{{0,80}}?{_NOT_HIS}\bpermission\b{_OWN}",
+        rf"\b(?:by|with)\s+(?:kind\s+)?permission\s+(?:of|from|by)\b{_OWN}",
+        r"\b(?:reproduced|reprinted|republished|redrawn|adapted|adopted|modified)\s+(?:and\s+\w+\s+)?from\b",
+        rf"\b(?:taken|updated|(?:figure|image|photograph|picture)s?)\s+from\s+{_SOMEBODY}",
+        rf"\bcourtesy\b{_OWN}",
+        r"(?:©|\bcopyright\b|\(c\)(?=\s(?:19|20)\d\d))(?!\W*(?:\(c\)\W*)?(?:(?:19|20)\d\d\W*)?(?:by\s+)?(?:the\s+)?authors?\b)",
+        r"\b(?:image|photo(?:graph)?|figure|picture)s?\s+(?:credits?|source)\b|\bcredits?:|\bsource:\s*https?:",
+        r"\((?:photo(?:graph)?|illustration|drawing)s?(?:\s+by|:)\s+[^)]+\)",
+    )
+)
+_BORROWING = (
+    *(
+        "permission",
+        "produced",
+        "printed",
+        "published",
+        "redrawn",
+        "adapted",
+        "adopted",
+        "modified",
+        "from ref",
+        "et al",
+    ),
+    *("from [", "courtesy", "copyright", "©", "(c) 19", "(c) 20", "credit", "source", "(photo", "(illus", "(drawing"),
+)
+"""One of these stands, in small letters, in whatever _BORROWED finds; few captions hold any."""
+_CREDITED = re.compile(
+    r"\b(?:photo\w*|image|figure|credit|source|picture|drawing|illustration)s?\b.{0,20}?(?::|\bby\b)", re.I
+)
+_AUTHORS = re.compile(r"\bauthors?\b|\bown work\b", re.I)
 
 
 def normalise_license(text: str) -> str | None:
@@ -61,4 +96,12 @@ def _cc_by(parts: str) -> str:
 
 def is_borrowed(caption: str) -> bool:
     """Whether a caption says that the figure comes from elsewhere ("reproduced with permission", "adapted from")."""
-    return _BORROWED.search(caption) is not None
+    lower = caption.lower()
+    if not any(word in lower for word in _BORROWING):
+        return False
+    return any(pattern.search(caption) for pattern in _BORROWED)
+
+
+def is_credited(line: str) -> bool:
+    """Whether a credit line (JATS `attrib`) names somebody as the maker; "Source: the authors" does not."""
+    return _CREDITED.search(line) is not None and _AUTHORS.search(line) is None

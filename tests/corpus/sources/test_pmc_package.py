@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from llavamed_cli.corpus.sources import pmc_package
-from llavamed_cli.corpus.sources.articles import read_articles
 from llavamed_cli.corpus.sources.pmc_package import read_package, unpack
 from llavamed_cli.errors import DataError
 from llavamed_cli.records import Fault
@@ -47,9 +46,6 @@ def test_a_package_gives_its_articles_figures_and_cleans_up(article_folder: Path
     assert pictures == [("fx1.jpg", True), ("fx2.png", True)]
     assert [fault.record_id for fault in faults] == ["PMC77-F3"]
     assert files_in(scratch) == set()
-    (tmp_path / "folder").mkdir()
-    archive.rename(tmp_path / "folder" / archive.name)
-    assert len(list(read_articles(tmp_path / "folder", None, scratch, faults.append))) == 2
 
 
 def test_only_articles_and_pictures_are_written(tmp_path: Path) -> None:

@@ -1,97 +1,70 @@
-"""Figures from local JATS articles (Z39.96, and the NLM format before it) with their picture files beside them.
+"""Figures from a JATS article (Z39.96, and the NLM format before it), with everything the article says of them.
 
-A SOURCE is one .xml or .nxml file, a folder with an article and its pictures, a folder of such folders, or a flat
-folder of articles and pictures. An article's entities and DTD are never resolved; a figure whose picture is absent is
-still yielded, and set aside in screening.
+Untrusted input: entities and DTD are never resolved, size and number of nodes are bounded before anything is parsed.
+A figure whose picture is absent is still yielded, and set aside in screening.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llavamed_cli.corpus.licenses import THIRD_PARTY, is_borrowed, normalise_license
-from llavamed_cli.corpus.sources.jats_front import Front, license_of, read_front
+from llavamed_cli.corpus.sources.article_folders import XML_ENDINGS, OnFault, walk
+from llavamed_cli.corpus.sources.jats_front import Front, read_front
 from llavamed_cli.corpus.sources.jats_mentions import find_mentions
-from llavamed_cli.corpus.sources.jats_text import attribute, child, descendants, flatten, local_name
+from llavamed_cli.corpus.sources.jats_rights import figure_license
+from llavamed_cli.corpus.sources.jats_text import ancestor, attribute, child, descendants, flatten, local_name
+from llavamed_cli.corpus.sources.picture_files import find_picture, picture_index, picture_name
 from llavamed_cli.errors import DataError
 from llavamed_cli.records import Fault, Figure, Source
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-XML_ENDINGS = (".xml", ".nxml")
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-"""In the order of preference: beside a .jpg, PMC's packages keep a .gif of the same name as its thumbnail."""
 MAX_XML_BYTES = 64 * 2**20
 """The longest articles are a tenth of that."""
-
-OnFault = Callable[[Fault], None]
+MAX_XML_NODES = 4_000_000
+"""Tags, attributes and entities, at about 120 bytes of memory each. The longest articles have a tenth of that."""
 
 
 def read_jats(source: Path, images: Path | None, on_fault: OnFault) -> Iterator[Figure]:
-    """Yield the figures of every article in `source`, folders in alphabetical order.
+    """Yield the figures of every article in `source`, a file or a folder, in this process; `articles` has batches.
 
     Args:
         images: where pictures are sought when they do not lie beside their article.
         on_fault: is told of every article that cannot be parsed and every figure that names no picture.
     """
     elsewhere = picture_index(images) if images else {}
-    for folder, files in _articles(source):
-        pictures = {**elsewhere, **picture_index(folder)}
-        for file in files:
-            yield from read_article_file(file, pictures, on_fault)
-
-
-def holds_articles(folder: Path) -> bool:
-    """Whether a folder, or one directly in it, holds XML."""
-    return any(file.suffix.lower() in XML_ENDINGS for pattern in ("*", "*/*") for file in folder.glob(pattern))
-
-
-def _articles(source: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Each folder of articles with its XML files."""
-    if source.is_file():
-        yield source.parent, [source]
-        return
-    folders = [source, *sorted(path for path in source.rglob("*") if path.is_dir() and not path.name.startswith("."))]
-    for folder in folders:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in XML_ENDINGS and file.is_file())
-        if files:
-            yield folder, files
-
-
-def picture_index(folder: Path) -> dict[str, Path]:
-    """The picture files of a folder, and of the folders below that hold no article, by lower-case name and stem."""
-    index: dict[str, Path] = {}
-    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _has_xml(path)]
-    files = [*folder.iterdir(), *(file for path in below for file in path.rglob("*"))]
-    pictures = [file for file in files if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()]
-    for file in sorted(pictures, key=lambda file: (PICTURE_ENDINGS.index(file.suffix.lower()), file)):
-        index.setdefault(file.name.lower(), file)
-        index.setdefault(file.stem.lower(), file)
-    return index
-
-
-def _has_xml(folder: Path) -> bool:
-    return any(file.suffix.lower() in XML_ENDINGS for file in folder.iterdir())
+    for folder, names in walk(source, XML_ENDINGS, on_fault):
+        pictures = ChainMap(picture_index(folder), elsewhere)
+        for name in names:
+            yield from read_article_file(folder / name, pictures, on_fault)
 
 
 def read_article_file(
     file: Path, pictures: Mapping[str, Path], on_fault: OnFault, *, origin: Path | None = None
 ) -> Iterator[Figure]:
-    """Yield the figures of one XML file. origin: the file to name as their source, if it was unpacked from one."""
+    """Yield the figures of one XML file.
+
+    Args:
+        pictures: as `picture_index` gives them. A picture that is not among them is said to lie beside the article.
+        origin: the file to name as their source, if it was unpacked from one.
+    """
     origin = origin or file
     try:
         articles = parse_articles(file)
     except DataError as error:
         on_fault(Fault(where=str(origin), reason=error.what))
         return
-    for number, article in enumerate(articles):
-        name = file.stem if len(articles) == 1 else f"{file.stem}-{number + 1}"
-        reader = _ArticleReader(article, read_front(article, name), pictures, file.parent, str(origin), on_fault)
-        yield from reader.figures()
+    for number, article in enumerate(articles, start=1):
+        name = file.stem if len(articles) == 1 else f"{file.stem}-{number}"
+        figures = _by_key(article)
+        if figures:
+            front = read_front(article, name)
+            yield from _ArticleReader(article, figures, front, pictures, file.parent, str(origin), on_fault).read()
 
 
 def parse_articles(file: Path) -> list[_Element]:
@@ -102,75 +75,102 @@ def parse_articles(file: Path) -> list[_Element]:
     """
     from lxml import etree
 
-    if file.stat().st_size > MAX_XML_BYTES:
-        raise DataError(f"more than {MAX_XML_BYTES // 2**20} MiB of XML, more than any article", where=str(file))
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False
     )
     try:
-        root = etree.fromstring(file.read_bytes(), parser)
+        root = etree.fromstring(_read(file), parser)
     except etree.XMLSyntaxError as error:
-        raise DataError(f"not well-formed XML: {error.msg}", where=str(file)) from error
+        told = " ".join((error.msg or "").split())
+        raise DataError(f"not well-formed XML: {told}", where=str(file)) from error
     articles = [root] if local_name(root) == "article" else list(descendants(root, "article"))
     if not articles:
         raise DataError(f"no JATS article: the root is <{local_name(root)}>", where=str(file))
     return articles
 
 
+def _read(file: Path) -> bytes:
+    try:
+        size = file.stat().st_size
+        data = b"" if size > MAX_XML_BYTES else file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
+    if size > MAX_XML_BYTES:
+        raise DataError(f"more than {MAX_XML_BYTES // 2**20} MiB of XML, more than any article", where=str(file))
+    if size > MAX_XML_NODES and sum(map(data.count, (b"<", b"=", b"&"))) > MAX_XML_NODES:
+        raise DataError(f"more than {MAX_XML_NODES:,} tags and attributes, more than any article", where=str(file))
+    return data
+
+
+def _by_key(article: _Element) -> dict[str, _Element]:
+    """The figures by their own id, which mentions name; by their place where they have none or share one."""
+    figures: dict[str, _Element] = {}
+    for number, figure in enumerate(descendants(article, "fig"), start=1):
+        key = figure.get("id")
+        figures[key if key and key not in figures else f"fig{number}"] = figure
+    return figures
+
+
 @dataclass(frozen=True)
 class _ArticleReader:
     article: _Element
+    figures: Mapping[str, _Element]
     front: Front
     pictures: Mapping[str, Path]
     folder: Path
     origin: str
     on_fault: OnFault
 
-    def figures(self) -> Iterator[Figure]:
-        elements = self._by_key()
-        labels = {key: _label(element) for key, element in elements.items()}
-        mentions = find_mentions(self.article, labels)
-        for key, element in elements.items():
-            hrefs = _graphics(element)
-            identity = f"{self.front.name}-{key}"
-            if not hrefs:
-                where = f"{self.origin}:{element.sourceline}"
-                self.on_fault(Fault(where=where, reason="the figure names no picture", record_id=identity))
-            for number, href in enumerate(hrefs, start=1):
-                yield Figure(
-                    id=identity if number == 1 else f"{identity}-{number}",
-                    picture=self._picture(href),
-                    caption=_caption(element),
-                    source=self._source(element, key),
-                    label=labels[key],
-                    mentions=mentions[key],
-                )
+    def read(self) -> Iterator[Figure]:
+        labels = {key: _label(figure) for key, figure in self.figures.items()}
+        mentions = find_mentions(self.article, self.figures, labels)
+        for key, figure in self.figures.items():
+            yield from self._figure(key, figure, labels[key], mentions[key])
 
-    def _by_key(self) -> dict[str, _Element]:
-        """The figures by their own id, which mentions name; by their place where they have none or share one."""
-        elements: dict[str, _Element] = {}
-        for number, element in enumerate(descendants(self.article, "fig"), start=1):
-            key = element.get("id")
-            elements[key if key and key not in elements else f"fig{number}"] = element
-        return elements
-
-    def _picture(self, href: str) -> Path:
-        """The file a graphic names: only its last part counts, so that no article can point elsewhere."""
-        name = PurePosixPath(href.replace("\\", "/")).name.lower()
-        stem = name.rpartition(".")[0] if name.endswith(PICTURE_ENDINGS) else name
-        return self.pictures.get(name) or self.pictures.get(stem) or self.folder / (name or "unnamed")
-
-    def _source(self, element: _Element, key: str) -> Source:
-        return Source(
+    def _figure(self, key: str, element: _Element, label: str | None, mentions: tuple[str, ...]) -> Iterator[Figure]:
+        """A figure as often as it has pictures."""
+        identity = f"{self.front.name}-{key}"
+        hrefs = self._graphics(element)
+        if not hrefs:
+            where = f"{self.origin}:{element.sourceline}"
+            self.on_fault(Fault(where=where, reason="the figure names no picture", record_id=identity))
+            return
+        caption = _caption(element)
+        source = Source(
             kind="jats",
             file=self.origin,
             line=element.sourceline,
             pmcid=self.front.pmcid,
             version=self.front.version,
-            figure=_label(element) or key,
-            license=_figure_license(element, self.front.license),
+            figure=label or key,
+            license=figure_license(element, caption, self.front.license, self.article),
             citation=self.front.citation,
         )
+        for number, href in enumerate(hrefs, start=1):
+            yield Figure(
+                id=identity if number == 1 else f"{identity}-{number}",
+                picture=find_picture(href, self.pictures) or self.folder / picture_name(href),
+                caption=caption,
+                source=source,
+                label=label,
+                mentions=mentions,
+            )
+
+    def _graphics(self, figure: _Element) -> list[str]:
+        """The pictures a figure shows. Of `alternatives`, the same one in several forms: the first that is there, or
+        the first. A thumbnail is none."""
+        forms: dict[_Element, list[str]] = {}
+        for graphic in descendants(figure, "graphic"):
+            href = (attribute(graphic, "href") or "").strip()
+            if href and ancestor(graphic, "fig") is figure and not _is_thumbnail(graphic):
+                alternatives = ancestor(graphic, "alternatives")
+                forms.setdefault(graphic if alternatives is None else alternatives, []).append(href)
+        return list(dict.fromkeys(self._at_hand(same) for same in forms.values()))
+
+    def _at_hand(self, hrefs: list[str]) -> str:
+        if len(hrefs) == 1:
+            return hrefs[0]
+        return next((href for href in hrefs if find_picture(href, self.pictures)), hrefs[0])
 
 
 def _label(figure: _Element) -> str | None:
@@ -192,25 +192,5 @@ def _of_figure_or_group(figure: _Element, name: str) -> _Element | None:
     return found
 
 
-def _graphics(figure: _Element) -> list[str]:
-    """The pictures a figure shows; of `alternatives`, the same picture in several forms, the first."""
-    hrefs: dict[str, None] = {}
-    seen: set[_Element] = set()
-    for graphic in descendants(figure, "graphic"):
-        alternatives = next((up for up in graphic.iterancestors() if local_name(up) == "alternatives"), None)
-        href = attribute(graphic, "href")
-        if href and (alternatives is None or alternatives not in seen):
-            hrefs[href.strip()] = None
-            if alternatives is not None:
-                seen.add(alternatives)
-    return list(hrefs)
-
-
-def _figure_license(figure: _Element, article_license: str | None) -> str | None:
-    """Its own permissions or credit line override the article's licence: it may not be the article's to give."""
-    for permissions in descendants(figure, "permissions"):
-        return license_of(permissions) or THIRD_PARTY
-    words = " ".join(flatten(part) for part in descendants(figure, "caption", "attrib"))
-    if is_borrowed(words):
-        return normalise_license(words) or THIRD_PARTY
-    return article_license
+def _is_thumbnail(graphic: _Element) -> bool:
+    return any("thumb" in (graphic.get(name) or "") for name in ("content-type", "specific-use"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llavamed_cli.corpus.licenses import normalise_license
-from llavamed_cli.corpus.sources.jats_text import attribute, child, descendants, flatten
+from llavamed_cli.corpus.sources.jats_rights import license_of
+from llavamed_cli.corpus.sources.jats_text import child, descendants, flatten
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -46,28 +45,6 @@ def read_front(article: _Element, file_stem: str) -> Front:
     )
 
 
-def license_of(element: _Element) -> str | None:
-    """The licence that `article-meta` or a figure's `permissions` names, by the nearest evidence: an address, a code,
-    the licence's prose, and last the copyright statement, where old articles put it."""
-    for text in _license_evidence(element):
-        if found := normalise_license(text):
-            return found
-    return None
-
-
-def _license_evidence(element: _Element) -> Iterator[str]:
-    licenses = list(descendants(element, "license"))
-    for item in licenses:
-        yield from (flatten(reference) for reference in descendants(item, "license_ref"))
-        yield attribute(item, "href") or ""
-    yield from (flatten(reference) for reference in descendants(element, "license_ref"))
-    for item in licenses:
-        yield f"{attribute(item, 'license-type') or ''} {attribute(item, 'specific-use') or ''}"
-        yield flatten(item)
-        yield from (attribute(link, "href") or "" for link in descendants(item, "ext-link", "uri"))
-    yield from (flatten(statement) for statement in descendants(element, "copyright-statement"))
-
-
 def _pmcid(ids: dict[str | None, str], file_stem: str) -> tuple[str | None, int | None]:
     for kind in ("pmcid-ver", "pmcid", "pmc"):
         value = ids.get(kind)
@@ -100,4 +77,6 @@ def _authors(meta: _Element) -> str:
                 "" if given is None else "".join(part[0] for part in re.split(r"[\s.-]+", flatten(given)) if part)
             )
             names.append(f"{flatten(surname)} {initials}".strip())
+            if len(names) > AUTHORS_NAMED:
+                break
     return f"{', '.join(names[:AUTHORS_NAMED])} et al" if len(names) > AUTHORS_NAMED else ", ".join(names)

@@ -10,13 +10,14 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-FIGURE_REFERENCE = "\ue000"
-"""Stands before each `xref ref-type="fig"` in `flatten(..., mark_references=True)`; no text of an article holds it."""
+FIGURE_REFERENCE = "\x01"
+"""Stands before each `xref ref-type="fig"` in a `marked_text`; XML forbids it in any text."""
 
 MARKUP = frozenset(["tex-math", "annotation", "annotation-xml", "object-id", "permissions", "alt-text", "long-desc"])
 FLOATS = frozenset(["fig", "fig-group", "table-wrap", "table-wrap-group", "boxed-text", "supplementary-material"])
@@ -26,16 +27,21 @@ BREAKING = ("p", "title", "subtitle")
 """Blocks that end a sentence even where no full stop is written."""
 
 _DOI_LINE = re.compile(r"\s*DOI:?\s", re.I)
-_EMPTY_BRACKETS = re.compile(r"\s*[(\[][\s,;–—-]*[)\]]")
-_SPACE_BEFORE = re.compile(r"\s+([,.;:!?)\]%])")
-_SPACE_AFTER = re.compile(r"([(\[])\s+")
+_EMPTY_BRACKETS = re.compile(r"[(\[][ ,;–—-]*[)\]]")
+_TWO_STOPS = re.compile(r"(?<!\.)\. *\.(?!\.)")
+"""What "Ref. [3]." leaves."""
+_SPACE_BEFORE = re.compile(r" ([,.;:!?)\]%])")
 _DIGITS = re.compile(r"[-−–+]?\d+")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000-\uf8ff\x00-\x08\x0b\x0c\x0e-\x1f]")
+_MEANT = re.compile(r"[^\W_]|[-−–+*†‡§°′]")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ue000-\uf8ff]")
 
 
 def local_name(element: _Element) -> str:
     """An element's name without its namespace; "" for a comment, a processing instruction or an entity."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+    tag = element.tag
+    if not isinstance(tag, str):
+        return ""
+    return tag.rpartition("}")[2] if tag[0] == "{" else tag
 
 
 def attribute(element: _Element, name: str) -> str | None:
@@ -48,61 +54,85 @@ def attribute(element: _Element, name: str) -> str | None:
 
 def descendants(element: _Element, *names: str) -> Iterator[_Element]:
     """The element itself and all below it that bear one of `names`, in document order, in any namespace."""
-    for found in element.iter():
-        if local_name(found) in names:
-            yield found
+    return element.iter(*_in_any_namespace(names))
+
+
+def ancestor(element: _Element, *names: str) -> _Element | None:
+    """The nearest element above that bears one of `names`."""
+    return next(element.iterancestors(*_in_any_namespace(names)), None)
+
+
+@cache
+def _in_any_namespace(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{{*}}{name}" for name in names)
 
 
 def child(element: _Element, name: str) -> _Element | None:
     """The first child of that name."""
-    return next((item for item in element if local_name(item) == name), None)
+    return next(element.iterchildren(f"{{*}}{name}"), None)
 
 
-def flatten(element: _Element, *, mark_references: bool = False) -> str:
-    """The text of `element` on one line.
+def flatten(element: _Element) -> str:
+    """The text of `element` on one line, tidy."""
+    return tidy(_content(element, mark=False))
 
-    mark_references: put FIGURE_REFERENCE before every figure reference, to be found again in the sentences, and leave
-        out paragraphs inside this one (in a list), which are read by themselves.
-    """
-    pieces: list[str] = []
-    _collect(element, pieces, mark_references, top=True)
-    return tidy(unicodedata.normalize("NFC", "".join(pieces)))
+
+def marked_text(element: _Element) -> str:
+    """The text of a paragraph, not tidy yet, with FIGURE_REFERENCE before every figure reference, to be found again in
+    its sentences. Paragraphs inside this one (in a list) are left out: they are read by themselves."""
+    return _collapse(_content(element, mark=True))
 
 
 def tidy(text: str) -> str:
-    """White space collapsed, none before a comma or after a bracket, and no bracket that a citation left empty."""
-    text = " ".join(_EMPTY_BRACKETS.sub("", " ".join(text.split())).split())
-    return _SPACE_AFTER.sub(r"\1", _SPACE_BEFORE.sub(r"\1", text)).strip()
+    """White space collapsed, none before a comma or after a bracket, and no bracket that a citation left empty; soft
+    hyphens, zero-width and private characters gone; in Unicode's composed form."""
+    text = _collapse(text)
+    if not text.isascii():
+        if not text.isprintable():  # few are not, and to be told so is quick
+            text = _collapse(_INVISIBLE.sub("", text))
+        text = unicodedata.normalize("NFC", text)
+    if "(" in text or "[" in text:
+        text, emptied = _EMPTY_BRACKETS.subn("", text)
+        if emptied:
+            text = _collapse(_TWO_STOPS.sub(".", text))
+        text = text.replace("( ", "(").replace("[ ", "[")
+    return _SPACE_BEFORE.sub(r"\1", text).strip()
 
 
-def _collect(element: _Element, pieces: list[str], mark: bool, *, top: bool = False) -> None:
+def _collapse(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _content(element: _Element, mark: bool) -> str:
+    """What stands between an element's tags, read out."""
+    if not len(element):
+        return element.text or ""
+    pieces = [element.text or ""]
+    for item in element:
+        if piece := _read_out(item, pieces[-1], mark):
+            pieces.append(piece)
+        if tail := item.tail:
+            pieces.append(tail)
+    return "".join(pieces)
+
+
+def _read_out(element: _Element, before: str, mark: bool) -> str:
+    """An element inside a text, of which `before` is what was read last."""
     name = local_name(element)
     if not name:
-        pieces.append(_entity(element))
-    elif top or not (name in SKIPPED or (mark and name == "p")):
-        _collect_element(element, name, pieces, mark, top)
-    if not top and element.tail:
-        pieces.append(_INVISIBLE.sub("", element.tail))
-
-
-def _collect_element(element: _Element, name: str, pieces: list[str], mark: bool, top: bool) -> None:
-    if name == "xref" and not _is_read_out(element):
-        return
-    if not top and name in ("p", "title") and _DOI_LINE.match("".join(_plain(element))):
-        return
-    inner: list[str] = []
-    if element.text:
-        inner.append(_INVISIBLE.sub("", element.text))
-    for item in element:
-        _collect(item, inner, mark)
-    text = "".join(inner)
+        return _entity(element)
+    if name in SKIPPED or (mark and name == "p"):
+        return ""
+    text = _content(element, mark)
+    if name == "xref":
+        return _reference(element.get("ref-type"), text, mark)
     if name == "sup":
-        text = _superscript(text, pieces)
-    if mark and name == "xref" and element.get("ref-type") == "fig":
-        text = FIGURE_REFERENCE + text
-    if name in BLOCKS and not top:
-        text = f" {_ended(text) if name in BREAKING else text.strip()} "
-    pieces.append(text)
+        return _superscript(text, before)
+    if name not in BLOCKS:
+        return text
+    if name in BREAKING:
+        return "" if _DOI_LINE.match(text) else f" {_ended(text)} "
+    return f" {text.strip()} "
 
 
 def _ended(text: str) -> str:
@@ -111,29 +141,19 @@ def _ended(text: str) -> str:
     return f"{text}." if text and (text[-1].isalnum() or text[-1] in ")]%\"'”’") else text
 
 
-def _superscript(text: str, before: list[str]) -> str:
+def _superscript(text: str, before: str) -> str:
     """10<sup>5</sup> is 10^5, not 105; Ca<sup>2+</sup> and <sup>18</sup>F stay; bare commas of citations go."""
-    if not any(letter.isalnum() or letter in "+-−–*†‡§°′" for letter in text):
+    if not _MEANT.search(text):
         return ""
-    written = "".join(before[-1:]).rstrip(FIGURE_REFERENCE)
+    written = before.rstrip(FIGURE_REFERENCE)
     return f"^{text.strip()}" if _DIGITS.fullmatch(text.strip()) and written[-1:].isdigit() else text
 
 
-def _is_read_out(xref: _Element) -> bool:
-    """A citation that is only numbers is not; "Smith et al., 2004" and "Figure 2" are."""
-    if xref.get("ref-type") not in ("bibr", "fn", "table-fn"):
-        return True
-    return any(letter.isalpha() for letter in "".join(_plain(xref)))
-
-
-def _plain(element: _Element) -> Iterator[str]:
-    """Its text pieces, entities left out."""
-    if element.text and isinstance(element.tag, str):
-        yield element.text
-    for item in element:
-        yield from _plain(item)
-        if item.tail:
-            yield item.tail
+def _reference(kind: str | None, text: str, mark: bool) -> str:
+    """A citation that is only numbers is not read out; "Smith et al., 2004" and "Figure 2" are."""
+    if kind in ("bibr", "fn", "table-fn") and not any(map(str.isalpha, text)):
+        return ""
+    return FIGURE_REFERENCE + text if mark and kind == "fig" else text
 
 
 def _entity(node: Any) -> str:

@@ -7,28 +7,26 @@ under its bare name, into a scratch folder that is removed when its figures are 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from llavamed_cli.corpus.sources.jats import PICTURE_ENDINGS, XML_ENDINGS, OnFault, picture_index, read_article_file
+from llavamed_cli.corpus.sources.article_folders import XML_ENDINGS, OnFault
+from llavamed_cli.corpus.sources.hostile_tar import member_path, open_tar
+from llavamed_cli.corpus.sources.jats import read_article_file
+from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS, picture_index
 from llavamed_cli.errors import DataError
 from llavamed_cli.records import Fault, Figure
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 ENDINGS = (".tar.gz", ".tgz")
 MAX_MEMBERS = 5_000
-MAX_MEMBER_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 """Unpacked. PMC's largest packages hold video and data sets, which are passed over but must be read through."""
 TOO_LARGE = f"refused: it unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes"
-MAX_HEADER_BYTES = 2**20
 BLOCK = 2**20
 
 
@@ -38,14 +36,12 @@ def is_package(path: Path) -> bool:
 
 
 def read_package(archive: Path, scratch: Path, on_fault: OnFault) -> Iterator[Figure]:
-    """Yield the figures of one package. Each figure's picture lies in `scratch` only until the next one is asked for.
+    """Yield the figures of one package. Their pictures lie in `scratch` until the last figure is done with.
 
     on_fault: is told of an archive that is refused or broken, as a whole.
     """
-    name = archive.name
-    for ending in ENDINGS:
-        name = name.removesuffix(ending)
-    folder = scratch / name
+    folder = scratch / f"package-{hashlib.sha256(str(archive.resolve()).encode()).hexdigest()[:16]}"
+    shutil.rmtree(folder, ignore_errors=True)  # a run that was killed may have left it half full
     try:
         unpack(archive, folder)
         articles = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in XML_ENDINGS]
@@ -69,7 +65,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with gzip.open(archive) as unzipped, _open_tar(unzipped) as members:
+        with gzip.open(archive) as unzipped, open_tar(_Capped(unzipped)) as members:
             for number, member in enumerate(members, start=1):
                 if number > MAX_MEMBERS:
                     raise DataError(f"refused: more than {MAX_MEMBERS} members")
@@ -81,19 +77,9 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DataError(f"not a readable .tar.gz: {error}", where=str(archive)) from error
 
 
-def _open_tar(unzipped: gzip.GzipFile) -> tarfile.TarFile:
-    return tarfile.open(fileobj=_Capped(unzipped), mode="r|", tarinfo=_Header)
-
-
 def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise DataError(f"refused: member {member.name!r} leads out of the archive")
-    if member.isdir():
-        return
-    if not member.isreg() or member.issparse():
-        raise DataError(f"refused: member {member.name!r} is no plain file")
-    if path.name.startswith(".") or not path.name.lower().endswith((*XML_ENDINGS, *PICTURE_ENDINGS)):
+    path = member_path(member)
+    if path is None or path.name.startswith(".") or not path.name.lower().endswith((*XML_ENDINGS, *PICTURE_ENDINGS)):
         return
     source = members.extractfile(member)
     target = folder / path.name
@@ -101,17 +87,6 @@ def _unpack_member(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
         raise DataError(f"refused: member {path.name!r} occurs twice")
     with source, target.open("xb") as stream:
         shutil.copyfileobj(source, stream, BLOCK)
-
-
-class _Header(tarfile.TarInfo):
-    """A member's header. An extended one (long names, pax), which tarfile reads into memory whole, must be small."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
-        if header.size > (MAX_MEMBER_BYTES if header.type in tarfile.REGULAR_TYPES else MAX_HEADER_BYTES):
-            raise DataError(f"refused: member {header.name!r} claims {header.size:,} bytes")
-        return header
 
 
 class _Capped(io.RawIOBase):
