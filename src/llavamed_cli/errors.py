@@ -5,7 +5,9 @@
     │   └── OutputFolderError    the output folder belongs to another run, or to something else
     ├── DataError            a file or a record in it is not what it should be
     ├── PictureError         a picture cannot be opened
+    ├── FetchError           a server of articles cannot be reached, or does not serve
     ├── ModelError           a model folder or name cannot be loaded, or lacks a part
+    ├── TeacherError         a teacher's server does not serve, or the budget is reached; what was paid for is kept
     └── TrainingError        training cannot go on (no usable sample, a loss that is not a number)
 
 Anything else that reaches the terminal is a bug in llavamed; `--debug` shows its traceback.
@@ -55,8 +57,16 @@ class PictureError(LlavamedError):
     """A picture cannot be opened as one."""
 
 
+class FetchError(LlavamedError):
+    """A server cannot be reached, or does not serve; the command may be repeated."""
+
+
 class ModelError(LlavamedError):
     """A model cannot be loaded, or lacks a part (weights, tokenizer, chat template)."""
+
+
+class TeacherError(LlavamedError):
+    """A teacher's server refuses or fails for good, or the next question would pass the budget."""
 
 
 class TrainingError(LlavamedError):
