@@ -9,10 +9,21 @@ import pytest
 
 from llavamed_cli import errors
 from llavamed_cli.conversation_format import parse_sample
+from llavamed_cli.corpus.build_options import TeacherOptions
+from llavamed_cli.corpus.candidates import Candidate
+from llavamed_cli.corpus.captions import CaptionQuality
+from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
+from llavamed_cli.corpus.sources.pmc_metadata import ArticleId
+from llavamed_cli.corpus.sources.polite_http import Patience
+from llavamed_cli.corpus.teacher import pacing
+from llavamed_cli.corpus.teacher.open_model import open_model_teacher
+from llavamed_cli.corpus.teacher.teaching import Taught
 from llavamed_cli.errors import LlavamedError
 from llavamed_cli.files import require_file
 from llavamed_cli.model.images import open_picture
 from llavamed_cli.model.load import load_model
+from llavamed_cli.progress import Silent
+from llavamed_cli.records import Figure, Source
 from llavamed_cli.run_record import begin_run
 from llavamed_cli.training.checkpoint import load_checkpoint
 
@@ -27,11 +38,33 @@ def _damaged_checkpoint(folder: Path) -> None:
     load_checkpoint(folder, identity="")
 
 
+def _no_server(folder: Path) -> None:
+    with PmcCloud("http://127.0.0.1:9/", folder, concurrency=1, patience=Patience(tries=1)) as cloud:
+        cloud.newest(ArticleId(7))
+
+
+def _no_teacher(folder: Path) -> None:
+    options = TeacherOptions(name="m", base_url="http://127.0.0.1:9/v1")
+    figure = Figure(id="f", picture=folder / "f.png", caption="A CT.", source=Source(kind="pairs"))
+    candidate = Candidate(figure=figure, image="f.png", sha256="0" * 64, quality=CaptionQuality(1.0, {}))
+    with open_model_teacher(
+        options,
+        messages=lambda figure: [{"role": "user", "content": figure.caption}],
+        parse=lambda text, figure: Taught(),
+        journal=folder / "journal.sqlite",
+        progress=Silent(),
+        patience=pacing.Patience(tries=1, refused_for=0.1),
+    ) as teacher:
+        list(teacher.teach([candidate]))
+
+
 RAISED_BY: dict[type[LlavamedError], Callable[[Path], object]] = {
     errors.UsageError: lambda folder: require_file(folder / "absent", "data"),
     errors.OutputFolderError: _strange_folder,
     errors.DataError: lambda folder: parse_sample({}),
     errors.PictureError: lambda folder: open_picture(folder / "absent.png"),
+    errors.FetchError: _no_server,
+    errors.TeacherError: _no_teacher,
     errors.ModelError: lambda folder: load_model(str(folder / "absent"), device="cpu"),
     errors.TrainingError: _damaged_checkpoint,
 }

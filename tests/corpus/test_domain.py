@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.domain import Domain, Words, known_domains, load_domain
+from llavamed_cli.corpus.domain import (
+    LENGTHS,
+    MODALITY_KEYS,
+    QUESTIONS,
+    SECTIONS,
+    WORD_LISTS,
+    Domain,
+    known_domains,
+    load_domain,
+)
+from llavamed_cli.corpus.teacher import brief
 from llavamed_cli.errors import DataError, UsageError
 
 SHIPPED = resources.files("llavamed_cli.domains").joinpath("biomedical.toml")
 
 
-def test_the_alignment_questions_are_as_many_as_published(domain: Domain) -> None:
+@pytest.mark.parametrize("name", known_domains())
+def test_the_alignment_questions_are_as_many_as_published(name: str) -> None:
+    domain = load_domain(name)
     assert (len(domain.align["detailed"]), len(domain.align["brief"])) == (16, 11)
     assert len({*domain.align["detailed"], *domain.align["brief"]}) == 27
 
@@ -22,34 +35,11 @@ def test_the_domain_covers_the_modalities_of_medicine(domain: Domain) -> None:
     assert {"dermoscopy", "fundus", "OCT", "PET", "microscopy"} <= names
 
 
-@pytest.mark.parametrize(
-    ("entries", "text", "found"),
-    [
-        (("CT",), "CT and ct of the CTs; ACT", ["CT", "CTs"]),
-        (("mass",), "Mass, MASSES, masss, amass", ["Mass", "masss"]),
-        (("dilat*",), "Dilated ducts, no dilatation, undilated", ["Dilated", "dilatation"]),
-        (("PET", "PET/CT"), "PET/CT then PET", ["PET/CT", "PET"]),
-        (("bar graph",), "A bar\ngraph", ["bar\ngraph"]),
-        (("P<",), "P<0.05, p<0.05", ["P<"]),
-        (("ir",), "İR İ ir", ["ir"]),
-        ((), "anything", []),
-    ],
-)
-def test_words_are_found_whole_and_as_written(entries: tuple[str, ...], text: str, found: list[str]) -> None:
-    words = Words(entries)
-    assert words.found(text) == found
-    assert words.count(text) == len(found)
-
-
-def test_words_can_be_cut_out() -> None:
-    assert Words(("x-ray film",)).cut_from("an X-ray film of x-ray") == "an   of x-ray"
-
-
 def test_a_file_serves_as_a_domain(tmp_path: Path, domain: Domain) -> None:
     copy = tmp_path / "mine.toml"
     copy.write_text(SHIPPED.read_text(encoding="utf-8"), encoding="utf-8")
     assert load_domain(str(copy)) == domain
-    assert known_domains() == ("biomedical",)
+    assert known_domains() == ("astronomy", "biomedical")
 
 
 def test_every_fault_of_a_file_is_told_together(tmp_path: Path) -> None:
@@ -63,7 +53,60 @@ def test_every_fault_of_a_file_is_told_together(tmp_path: Path) -> None:
     assert "answers.modality must hold {modality}" in caught.value.what
 
 
-@pytest.mark.parametrize("text", ["answers = 3", "modality = 'x'", "planes = []", "name = 1", "modality = [1]", ""])
+@pytest.mark.parametrize(
+    ("found", "put", "told"),
+    [
+        ("chart = [", "charts = [", "unknown key words.charts, did you mean chart?"),
+        ("chart = [", "xyzzy = [", "unknown key words.xyzzy; known: visual, chart"),
+        ("brief = [", "breif = [", "unknown key align.breif, did you mean brief?"),
+        ('noun = "CT"', 'nuon = "CT"', "unknown key modality[2].nuon, did you mean noun?"),
+        ('noun = "CT"', "noun = 7", "modality[2].noun must be a text"),
+        ('name = "X-ray"', 'name = "CXR"', "two [[modality]] bear the same name"),
+        ("refusals = [", "refusal = [", "unknown key teacher.refusal, did you mean refusals?"),
+        ("refusals = [", "alike2 = 1\nrefusals = [", "unknown key teacher.alike2, did you mean alike?"),
+        ('["CXR", "X-ray"]', '["CXR", "Xray"]', "teacher.alike: Xray is no modality of this domain"),
+        ('"mm" = 1,', '"mm" = 0,', "teacher.units.length.mm must be a number above 0"),
+        ('"mm" = 1,', '"mm" = true,', "teacher.units.length.mm must be a number above 0"),
+        ("article says of the image:\\n{mentions}", "x", "teacher.mentions must hold {mentions}"),
+        (
+            '  ["What looks abnormal in it?", ',
+            "  [",
+            "teacher.example[0].dialogue must be a list of [question, answer]",
+        ),
+        (
+            "\n[[teacher.example]]\ncaption",
+            "\n[[teacher.example]]\ncation",
+            "teacher.example[0].cation, did you mean caption?",
+        ),
+    ],
+)
+def test_every_part_of_a_file_is_checked(tmp_path: Path, found: str, put: str, told: str) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert found in text
+    (tmp_path / "bad.toml").write_text(text.replace(found, put, 1), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_domain(str(tmp_path / "bad.toml"))
+    assert told in caught.value.what
+
+
+def test_every_key_is_explained_where_the_format_is(domain: Domain) -> None:
+    """The comment at the top of biomedical.toml names every section and key that a domain may have."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    comment = text[: text.index("\nname = ")]
+    keys = [*SECTIONS, *LENGTHS, *QUESTIONS, *WORD_LISTS, *MODALITY_KEYS, *brief.KEYS, *brief.EXAMPLE_KEYS]
+    assert [key for key in keys if not re.search(rf"\b{key}\b", comment)] == []
+
+
+def test_what_may_be_left_out_may_be(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    (tmp_path / "small.toml").write_text(text[: text.index("\n[planes]")], encoding="utf-8")
+    small = load_domain(str(tmp_path / "small.toml"))
+    assert small.brief is None and small.planes == {} and small.regions == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["answers = 3", "modality = 'x'", "planes = []", "name = 1", "modality = [1]", "teacher = 1", ""]
+)
 def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.toml").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"fault\(s\) in this domain"):

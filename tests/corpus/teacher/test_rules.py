@@ -9,28 +9,13 @@ import pytest
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.modality import find_modality
 from llavamed_cli.corpus.sources.jats import read_jats
-from llavamed_cli.corpus.teacher.rules import clean_sentence, teach
+from llavamed_cli.corpus.teacher.rules import teach
 from llavamed_cli.records import Figure, Source
 
 
 def taught(caption: str, mentions: tuple[str, ...], domain: Domain) -> tuple[tuple[str, str], ...]:
     figure = Figure(id="f", picture=Path("x"), caption=caption, mentions=mentions, source=Source(kind="pairs"))
     return teach(figure, find_modality(caption, mentions, domain), domain, random.Random(0))
-
-
-@pytest.mark.parametrize(
-    ("sentence", "cleaned"),
-    [
-        ("(A) Axial view of the lung (arrow).", "Axial view of the lung (arrow)."),
-        ("Figure 2A shows a nodule.", "The image shows a nodule."),
-        ("A nodule is seen (Fig. 2, arrow).", "A nodule is seen."),
-        ("A nodule is seen (see Figures 2A and 3) [4,5].", "A nodule is seen."),
-        ("b) the heart is large", "The heart is large."),
-        ("(Fig. 1)", ""),
-    ],
-)
-def test_references_are_cleaned_away(sentence: str, cleaned: str) -> None:
-    assert clean_sentence(sentence) == cleaned
 
 
 def test_a_conversation_is_built_from_the_text(domain: Domain) -> None:

@@ -16,20 +16,15 @@ from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Exchange
 from llavamed_cli.corpus.modality import ModalityFound
 from llavamed_cli.corpus.sentences import split_sentences
+from llavamed_cli.corpus.teacher.prompts import text_shown
+from llavamed_cli.corpus.teacher.references import clean_sentence
 from llavamed_cli.records import Figure
 
 SENTENCES_SHOWN, SENTENCES_MORE, SENTENCES_OF_CONTEXT = 2, 2, 1
 FEWEST_WORDS, MOST_WORDS = 4, 60
 
-_FIGURE = r"fig(?:ure)?s?\.?\s*\d+\s?[a-z]{0,3}(?!\w)(?:\s*(?:[,;&–—-]|and)\s*\d*\s?[a-z]?(?!\w))*"
-_BRACKETED = re.compile(rf"\s*[(\[](?:see\s+|as in\s+|e\.g\.,?\s+)*{_FIGURE}[^()\[\]]*[)\]]", re.I)
-_LOOKED_AT = re.compile(rf"\b{_FIGURE}", re.I)
-_PANEL = re.compile(r"\(\s?[A-Za-z](?:\s?[,&–-]\s?[A-Za-z]|\s+and\s+[A-Za-z])*\s?\)|^[A-H][.:,)]\s+|^[a-h]\)\s*")
-_NUMBERED_CITATION = re.compile(r"\s*\[\d[\d,;\s–-]*\]")
-_LEFTOVER = re.compile(r"^[\s,;:.)\]–—-]+")
 _ABBREVIATIONS = re.compile(r"^\W*\S{1,12}\s?[,:=]\s[^;]+;\s\S{1,12}\s?[,:=]\s")
 """A list of abbreviations: "LA, left atrium; RA, right atrium"."""
-_EMPTY_BRACKETS = re.compile(r"\s*[(\[][\s,;–—-]*[)\]]")
 
 
 def teach(figure: Figure, modality: ModalityFound | None, domain: Domain, rng: random.Random) -> tuple[Exchange, ...]:
@@ -43,9 +38,10 @@ def teach(figure: Figure, modality: ModalityFound | None, domain: Domain, rng: r
         if known is not None:
             answer = domain.modality_answer.replace("{modality}", known.phrase)
             exchanges.append((rng.choice(domain.questions["modality"]), answer))
-    captions = _usable(split_sentences(figure.caption), domain)
+    caption, mentions = text_shown(figure)
+    captions = _usable(split_sentences(caption), domain)
     shown, more = captions[:SENTENCES_SHOWN], captions[SENTENCES_SHOWN : SENTENCES_SHOWN + SENTENCES_MORE]
-    context = [sentence for sentence in _usable(figure.mentions, domain) if sentence not in captions]
+    context = [sentence for sentence in _usable(mentions, domain) if sentence not in captions]
     for topic, sentences in (("show", shown), ("more", more), ("context", context[:SENTENCES_OF_CONTEXT])):
         if sentences:
             exchanges.append((rng.choice(domain.questions[topic]), " ".join(sentences)))
@@ -55,20 +51,6 @@ def teach(figure: Figure, modality: ModalityFound | None, domain: Domain, rng: r
 def _usable(sentences: Iterable[str], domain: Domain) -> list[str]:
     cleaned = (clean_sentence(sentence) for sentence in sentences)
     return list(dict.fromkeys(sentence for sentence in cleaned if _is_usable(sentence, domain)))
-
-
-def clean_sentence(sentence: str) -> str:
-    """A sentence without brackets that point at figures, panels or citations, begun with a capital, ended with a stop.
-
-    "Figure 2 shows" becomes "The image shows": the reader of an answer sees the picture, not its number.
-    """
-    text = _NUMBERED_CITATION.sub("", _BRACKETED.sub("", " ".join(sentence.split())))
-    text = _LOOKED_AT.sub("the image", _PANEL.sub(" ", text))
-    text = _LEFTOVER.sub("", _EMPTY_BRACKETS.sub("", text))
-    text = re.sub(r"\s+([,.;:])", r"\1", " ".join(text.split()))
-    if not text:
-        return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
 
 
 def _is_usable(sentence: str, domain: Domain) -> bool:

@@ -1,0 +1,151 @@
+"""A question to a teacher as it is sent, the key it is known by, and what can be read from the answer.
+
+The key is a hash of everything that shapes the answer; how it is asked (one call, a batch) is not among that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llavamed_cli.corpus.journal import Answered
+from llavamed_cli.corpus.teacher.prices import Tokens
+from llavamed_cli.records import Figure
+
+OPENAI_URL = "https://api.openai.com/v1"
+TEMPERATURE = 0.0
+MOST_WRITTEN = 1024
+"""Tokens: twice what a dialogue of four long exchanges takes."""
+THOUGHTS = 4096
+"""Tokens that a reasoning model may use besides, before it answers."""
+PER_MESSAGE, PER_REQUEST = 16, 64
+"""Tokens that a chat template may add to a message (roles, ends) and to a conversation (a system prompt of its own)."""
+BYTES_PER_TOKEN, LIKELY_WRITTEN = 4, 350
+"""For what is likely rather than certain: English prose, and a dialogue of three exchanges."""
+QUOTED = 200
+MOST_TOKENS = 2**31
+"""A server that counts more cannot count."""
+
+REFUSED, EMPTY, CUT, TORN = (
+    "the teacher refused",
+    "the teacher's answer is empty",
+    "the teacher's answer was cut at its most tokens",
+    "the teacher's answer was not whole JSON",
+)
+
+Messages = Callable[[Figure], list[dict[str, str]]]
+
+
+class NotAnAnswerError(Exception):
+    """A body that is no chat completion: an HTML page, nothing, or an error sent as if it were none."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """bound: the most tokens it can take; likely: about how many it will."""
+
+    key: str
+    body: dict[str, Any]
+    bound: Tokens
+    likely: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestForm:
+    """What all requests of a run have alike. messages: the prompt for a figure."""
+
+    model: str
+    url: str
+    messages: Messages
+    reasoning: bool = False
+
+    def request(self, figure: Figure) -> Request:
+        """The request about `figure`.
+
+        The bound of what is read: tokenizers work on bytes or on characters, so no text has more tokens than bytes.
+        """
+        messages = [
+            {name: text.encode("utf-8", "replace").decode("utf-8") for name, text in message.items()}
+            for message in self.messages(figure)
+        ]
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        room = MOST_WRITTEN + (THOUGHTS if self.reasoning else 0)
+        body["max_completion_tokens" if self.reasoning or self.url == OPENAI_URL else "max_tokens"] = room
+        if not self.reasoning:
+            body["temperature"] = TEMPERATURE
+        size = sum(len(text.encode()) for message in messages for text in message.values())
+        asked = json.dumps({"url": self.url, "body": body}, sort_keys=True)
+        return Request(
+            key=hashlib.sha256(asked.encode()).hexdigest(),
+            body=body,
+            bound=Tokens(size + PER_MESSAGE * len(messages) + PER_REQUEST, room),
+            likely=Tokens(size // BYTES_PER_TOKEN + len(messages), LIKELY_WRITTEN),
+        )
+
+
+def read_completion(text: str, bound: Tokens) -> Answered:
+    """What a chat completion says, a fault where it cannot be used; tokens are `bound` where the server gives none.
+
+    Raises:
+        NotAnAnswerError: it is no JSON at all, or an error.
+    """
+    try:
+        completion = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if not text.lstrip().startswith("{"):
+            raise NotAnAnswerError(describe_body(text)) from error
+        torn = text[:QUOTED]
+        return Answered(text=None, fault=TORN, detail=torn, read=bound.read, written=bound.written, estimated=True)
+    return read_completion_object(completion, bound)
+
+
+def read_completion_object(completion: Any, bound: Tokens) -> Answered:
+    """As `read_completion`, of parsed JSON."""
+    if isinstance(completion, dict) and completion.get("error") and not completion.get("choices"):
+        raise NotAnAnswerError(f"the error {json.dumps(completion['error'])[:QUOTED]}")
+    used = _usage(completion)
+    tokens = used or bound
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
+    content = content if isinstance(content, str) and content.strip() else None
+    fault, detail = None, None
+    if isinstance(refusal, str) and refusal.strip():
+        fault, detail = REFUSED, refusal[:QUOTED]
+    elif finish == "content_filter":
+        fault, detail = REFUSED, "content filter"
+    elif content is None:
+        fault = EMPTY
+    elif finish == "length" or (used is not None and 0 < bound.written <= used.written):
+        fault = CUT  # some servers say "stop" of an answer that took all the tokens it might
+    return Answered(
+        text=content if fault in (None, CUT) else None,
+        fault=fault,
+        detail=detail,
+        read=tokens.read,
+        written=tokens.written,
+        estimated=used is None,
+    )
+
+
+def describe_body(text: str) -> str:
+    """A body that is no JSON, in a few words."""
+    start = " ".join(text[:QUOTED].split())
+    if not start:
+        return "an empty body"
+    return "an HTML page" if start.startswith("<") else f"{start!r}"
+
+
+def _usage(completion: Any) -> Tokens | None:
+    usage = completion.get("usage") if isinstance(completion, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if isinstance(read, int) and isinstance(written, int) and 0 <= read < MOST_TOKENS and 0 <= written < MOST_TOKENS:
+        return Tokens(read, written)
+    return None
