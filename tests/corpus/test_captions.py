@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.captions import panel_labels, score_caption, word_count
+from llavamed_cli.corpus.captions import find_chart, score_caption, word_count
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.sources.jats import read_jats
 
@@ -35,18 +35,26 @@ def test_the_score_is_the_sum_of_its_parts(domain: Domain) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caption", "labels"),
+    ("caption", "words"),
     [
-        ("(A) Axial. (B, C) Coronal. (A) again.", ("a", "b")),
-        ("a) Axial; b) coronal", ("a", "b")),
-        ("A. Axial view. B. Coronal view.", ("a", "b")),
-        ("Left: before. Right: after.", ("left", "right")),
-        ("Top row, before; bottom row, after.", ("top", "bottom")),
-        ("A nodule in lobe B of the lung (arrow).", ()),
+        ("Forest plot of CT studies.", ("Forest plot",)),
+        ("Forest plots of the included studies comparing the total blood loss.", ("Forest plots",)),
+        ("A timeline of the treatment. CT, computed tomography; RT, radiation therapy.", ("timeline",)),
+        ("Body weight of the mice (n = 12). Error bars are standard deviations.", ("n =",)),
+        (
+            "(A) Western blot of lung lysates. (B) Quantification, mean and SD. (C) H&E section of the lung.",
+            ("Western blot",),
+        ),
+        ("(A) H&E section of the lung. (B) H&E section of the liver. (C) Quantification, mean and SD.", ()),
+        ("Axial CT of the chest with a nodule.", ()),
+        ("An itching rash on the forearm.", ()),
+        ("", ()),
     ],
 )
-def test_panel_labels_are_found(caption: str, labels: tuple[str, ...]) -> None:
-    assert panel_labels(caption) == labels
+def test_a_chart_is_told_where_its_words_prevail(caption: str, words: tuple[str, ...], domain: Domain) -> None:
+    found = find_chart(caption, domain)
+    assert bool(found) == bool(words)
+    assert set(words) <= set(found)
 
 
 def test_a_hyphenated_word_is_one() -> None:
@@ -55,8 +63,9 @@ def test_a_hyphenated_word_is_one() -> None:
 
 def test_a_hostile_caption_is_scored_in_time(domain: Domain) -> None:
     started = time.perf_counter()
-    for unit in ("a,", "x-", "(A", "A. "):
+    for unit in ("a,", "x-", "(A", "A. ", "A and ", "CT, "):
         score_caption(unit * 5_000, domain)
+        find_chart(unit * 5_000, domain)
     assert time.perf_counter() - started < 5
 
 

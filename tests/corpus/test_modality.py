@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from llavamed_cli.corpus.domain import Domain
@@ -48,6 +50,56 @@ def test_a_caption_outweighs_mentions_and_a_second_modality_makes_it_unclear(dom
     assert both is not None and not both.clear
 
 
-def test_a_chart_about_pictures_is_none_of_them(domain: Domain) -> None:
-    found = find_modality("Forest plot of CT studies.", (), domain)
-    assert found is not None and not found.clear
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "Forest plot of CT studies.",
+        "Survival curves of the groups found by MRI.",
+        "Flow chart of the patients who had an endoscopy.",
+        "Timeline of the treatment. CT, computed tomography; TEE, transesophageal echocardiography.",
+        "(A) Domain structure: a cytoplasmic tail (CT) at the end. (B) The CT in other species.",
+        "Southern blot; the membrane was exposed to X-ray film.",
+        "Erythematous rash over the chest and abdomen.",
+        "",
+    ],
+)
+def test_a_figure_may_be_of_no_modality(caption: str, domain: Domain) -> None:
+    assert find_modality(caption, (), domain) is None
+
+
+def test_a_picture_beside_charts_is_found_but_not_clear(domain: Domain) -> None:
+    found = find_modality("(A) H&E section of the lung. (B) Histogram of the counts. (C) Survival curves.", (), domain)
+    assert found is not None and (found.name, found.clear) == ("histopathology", False)
+
+
+def test_two_hints_are_enough_where_nothing_names_a_modality_and_one_is_not(domain: Domain) -> None:
+    found = find_modality("Stained sections of the tibia.", (), domain)
+    assert found is not None and (found.name, found.evidence) == ("histopathology", ("Stained", "sections"))
+    assert find_modality("Sections of the tibia.", (), domain) is None
+    assert find_modality("Stained tibia, deeply staining.", (), domain) is None  # one word twice
+
+
+def test_hints_decide_between_modalities_that_are_named(domain: Domain) -> None:
+    plain = find_modality("Immunohistochemistry and confocal images of the brain.", (), domain)
+    coloured = find_modality(
+        "Immunohistochemistry and confocal images of the brain (red), merged with its axons (green).", (), domain
+    )
+    assert plain is not None and plain.name == "histopathology"
+    assert coloured is not None and coloured.name == "microscopy"
+
+
+def test_mentions_are_asked_where_the_caption_says_nothing(domain: Domain) -> None:
+    mentions = ["After six months a CT showed smaller lesions (Figure 1)."]
+    found = find_modality("Partial remission after four months.", mentions, domain)
+    assert found is not None and (found.name, found.evidence) == ("CT", ("CT",))
+    assert find_modality("Mean volume of lesions, P < 0.05.", mentions, domain) is None
+    assert find_modality("Timeline of the remission.", mentions, domain) is None
+    several = ["The rash (Figure 1) and the histology (Figure 2) were typical."]
+    assert find_modality("An itching rash on the forearm.", several, domain) is None
+
+
+def test_a_hostile_caption_is_read_in_time(domain: Domain) -> None:
+    started = time.process_time()
+    for unit in ("x-", "CT, ", "a (", "A and ", "Fig. 1, "):
+        find_modality((unit * 20_000)[:20_000], ((unit * 20_000)[:20_000],), domain)
+    assert time.process_time() - started < 5

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.licenses import is_borrowed
+from llavamed_cli.corpus.modality import without_abbreviations
+from llavamed_cli.corpus.panels import find_panels
+from llavamed_cli.corpus.sentences import split_sentences
 
 FEW_WORDS, ENOUGH_WORDS, MANY_WORDS = 3, 15, 150
 VISUAL_SHARE = 0.12
@@ -23,11 +26,6 @@ PANELS_PENALISED = 4
 WEIGHTS = {"length": 0.4, "visual": 0.6, "statistics": -0.3, "chart": -0.4, "panels": -0.3, "borrowed": -0.2}
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-_PANEL = re.compile(
-    r"(?<!\w)\(?\b(?P<label>[A-Za-z])\b(?:\s?[,&–-]\s?[A-Za-z]\b){0,12}\)"  # "(A)", "a)", "(B, C)"
-    r"|(?:^|[.;]\s+)(?P<bare>[A-H])[.:,]?\s(?=[A-Z])"  # "A. Axial", "; B Coronal"
-    r"|\b(?P<place>(?i:left|right|top|bottom|upper|lower|middle))(?:\s+(?:panels?|rows?|columns?)\b|\s?:)",
-)
 
 
 @dataclass(frozen=True)
@@ -43,17 +41,11 @@ def word_count(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def panel_labels(caption: str) -> tuple[str, ...]:
-    """The labels of sub-panels that a caption names, each once: "(A) ... (B) ..." gives ("a", "b")."""
-    labels = (match["label"] or match["bare"] or match["place"] for match in _PANEL.finditer(caption))
-    return tuple(dict.fromkeys(label.lower() for label in labels))
-
-
 def score_caption(caption: str, domain: Domain) -> CaptionQuality:
     """Score a caption by its words; `domain` says which are visual, which speak of charts, statistics and methods."""
     words = word_count(caption)
     share = {name: domain.words[name].count(caption) / max(words, 1) for name in ("visual", "statistics")}
-    panels = len(panel_labels(caption))
+    panels = len(find_panels(caption).labels)
     degrees = {
         "length": _length_degree(words),
         "visual": min(share["visual"] / VISUAL_SHARE, 1.0),
@@ -71,3 +63,28 @@ def _length_degree(words: int) -> float:
     if words <= ENOUGH_WORDS:
         return max(words - FEW_WORDS, 0) / (ENOUGH_WORDS - FEW_WORDS)
     return min(1.0, MANY_WORDS / words)
+
+
+def find_chart(caption: str, domain: Domain) -> tuple[str, ...]:
+    """The words that say that most of a figure is drawn (charts, schemes, gels); none where they do not prevail.
+
+    Heard panel by panel where the caption tells them apart, else sentence by sentence: a part with words for charts, or
+    with several for statistics, against one with words for a modality.
+    """
+    told = without_abbreviations(caption)
+    panels = find_panels(told)
+    parts = [panels.lead, *(panel.text for panel in panels.texts)] if panels.texts else split_sentences(told)
+    drawn: list[str] = []
+    balance = 0.0
+    for part in parts:
+        chart, statistics = (domain.words[name].found(part) for name in ("chart", "statistics"))
+        if chart:
+            balance += 1
+        elif any(modality.found(part) for modality in domain.modalities):
+            balance -= 1
+        elif any(modality.hinted(part) for modality in domain.modalities):
+            balance -= 0.5
+        else:
+            balance += min(len(set(statistics)), 2) / 2
+        drawn.extend(chart or statistics)
+    return tuple(dict.fromkeys(drawn)) if balance > 0 else ()

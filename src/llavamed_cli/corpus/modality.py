@@ -1,14 +1,38 @@
-"""Which modality a picture is of, by the domain's words in its caption and mentions, with the words as evidence."""
+"""Which modality a picture is of, by the domain's words in its caption and mentions, with the words as evidence.
+
+A caption is heard sentence by sentence: a word beside talk of charts or statistics ("quantification of the CT data")
+hardly speaks for a picture. Mentions are asked only where the caption says nothing. A figure may be of none: a chart, a
+scheme, a photograph of a person. Nothing is learned from data; tests/benchmarks/screening_accuracy.py measures it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llavamed_cli.corpus.domain import Domain
+from llavamed_cli.corpus.domain import Domain, Modality
+from llavamed_cli.corpus.sentences import split_sentences
 
-CAPTION_WEIGHT = 3
-"""A caption's words count threefold: a mention often speaks of other pictures too."""
+BESIDE_A_CHART, BESIDE_STATISTICS = 0.3, 0.7
+"""What a word that names a modality counts in a sentence with words for charts, or for statistics; else 1."""
+HINT, MOST_HINTS = 0.4, 3
+"""What each word counts that only speaks for a modality, each once in a caption, and how many count."""
+STEM = 5
+"""Hints that begin with the same letters are one: "stained" and "staining"."""
+ENOUGH, ENOUGH_BESIDE_A_CHART = 0.7, 1.0
+"""Below this, a figure is of no modality: a word that names it is enough, or two hints where there is no chart."""
+
+_GLOSSARY = re.compile(
+    r"(?:(?:^|(?<=[;.,:]\s))(?:and\s)?[A-Z][\w/+-]{0,9}(?:[,:]|\s?=)\s[a-zA-Z][^;,=.]{2,60}(?:[;,.]\s?|$)){2,}"
+)
+"""Abbreviations told one after the other: "CT, computed tomography; RV, right ventricle"."""
+_SHORT, _LONG = r"(?P<short>[A-Z][A-Za-z]{1,5})", r"(?P<long>[A-Za-z][\w-]{0,30}(?:\s[\w-]{1,30}){1,4})"
+_SPELT_OUT = (
+    re.compile(rf"(?<![\w-]){_LONG}\s\({_SHORT}\)"),  # "cytoplasmic tail (CT)"
+    re.compile(rf"\b{_SHORT}(?:[,:]|\s?=)\s{_LONG}"),  # "CT, cytoplasmic tail"
+)
+_FIGURE_NUMBERS = re.compile(r"\bfig(?:ure)?s?\.?\s*(\d+)[a-z]{0,2}(?:\s*(?:[,&–-]|and|to)\s*(\d+))?", re.I)
 
 
 @dataclass(frozen=True)
@@ -23,19 +47,81 @@ class ModalityFound:
     clear: bool
 
 
+@dataclass(frozen=True)
+class _Vote:
+    weight: float
+    words: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
 def find_modality(caption: str, mentions: Sequence[str], domain: Domain) -> ModalityFound | None:
-    """The modality with most words in caption and mentions; of equals, the domain's first. None if none is named."""
-    best: tuple[int, str, tuple[str, ...]] | None = None
-    named_in_caption = set()
-    for modality in domain.modalities:
-        in_caption = modality.found(caption)
-        in_mentions = [word for text in mentions for word in modality.found(text)]
-        if in_caption:
-            named_in_caption.add(modality.name)
-        weight = CAPTION_WEIGHT * len(in_caption) + len(in_mentions)
-        if weight and (best is None or weight > best[0]):
-            best = (weight, modality.name, tuple(dict.fromkeys([*in_caption, *in_mentions])))
-    if best is None:
+    """The modality that most words speak for; of equals, the domain's first. None if too little does."""
+    told = _without_other_meanings(without_abbreviations(caption), caption, domain)
+    drawn = domain.words["chart"].count(told) > 0
+    votes = _heard(told, domain)
+    if drawn:
+        votes = {name: vote for name, vote in votes.items() if vote.words}
+    named = {name for name, vote in votes.items() if vote.words}
+    name = _winner(votes, ENOUGH_BESIDE_A_CHART if drawn else ENOUGH)
+    if name is None and not drawn:
+        votes = _heard(_without_other_meanings(caption, caption, domain), domain)
+        name = _winner(votes)
+    if name is None and not drawn and not domain.words["statistics"].count(told):
+        votes = _heard(" ".join(filter(_of_one_figure, mentions)), domain, with_hints=False)
+        name = _winner(votes)
+    if name is None:
         return None
-    clear = named_in_caption <= {best[1]} and not domain.words["chart"].count(caption)
-    return ModalityFound(name=best[1], evidence=best[2], clear=clear)
+    evidence = dict.fromkeys([*votes[name].words, *votes[name].hints])
+    return ModalityFound(name, tuple(evidence), clear=named <= {name} and not drawn)
+
+
+def without_abbreviations(caption: str) -> str:
+    """`caption` without the abbreviations that it spells out: they may speak of what is not in the picture."""
+    return _GLOSSARY.sub(" ", caption)
+
+
+def _without_other_meanings(text: str, caption: str, domain: Domain) -> str:
+    """`text` without the abbreviations that look like a modality's and that `caption` spells out as something else."""
+    spelt = [(match["short"], match["long"]) for way in _SPELT_OUT for match in way.finditer(caption)]
+    for short, long in spelt:
+        words = re.split(r"[\s-]+", long)[-len(short) :]
+        if "".join(word[:1] for word in words).lower() == short.lower() and any(
+            modality.found(short) and not modality.found(long) for modality in domain.modalities
+        ):
+            text = re.sub(rf"\b{short}\b", " ", text)
+    return text
+
+
+def _winner(votes: dict[str, _Vote], enough: float = ENOUGH) -> str | None:
+    best = max(votes, key=lambda name: votes[name].weight, default=None)
+    return best if best is not None and votes[best].weight >= enough else None
+
+
+def _heard(text: str, domain: Domain, *, with_hints: bool = True) -> dict[str, _Vote]:
+    """What speaks for each modality of the domain that anything speaks for."""
+    sentences = [(sentence, _weight(sentence, domain)) for sentence in split_sentences(text)]
+    plain = " ".join(sentence for sentence, weight in sentences if weight > BESIDE_A_CHART) if with_hints else ""
+    votes = {modality.name: _vote(modality, sentences, plain) for modality in domain.modalities}
+    return {name: vote for name, vote in votes.items() if vote.weight}
+
+
+def _vote(modality: Modality, sentences: Sequence[tuple[str, float]], plain: str) -> _Vote:
+    hints = tuple({hint.lower()[:STEM]: hint for hint in modality.hinted(plain)}.values())
+    weight = HINT * min(len(hints), MOST_HINTS)
+    words: list[str] = []
+    for sentence, share in sentences:
+        found = modality.found(sentence)
+        weight += share * len(set(found))
+        words.extend(found)
+    return _Vote(weight, tuple(words), hints)
+
+
+def _weight(sentence: str, domain: Domain) -> float:
+    if domain.words["chart"].count(sentence):
+        return BESIDE_A_CHART
+    return BESIDE_STATISTICS if domain.words["statistics"].count(sentence) else 1.0
+
+
+def _of_one_figure(mention: str) -> bool:
+    numbers = {number for found in _FIGURE_NUMBERS.findall(mention) for number in found if number}
+    return len(numbers) < 2

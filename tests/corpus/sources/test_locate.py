@@ -31,9 +31,10 @@ def test_a_source_is_told_by_prefix_ending_or_content(
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("pmc:PMC123", "no source is named 'pmc'"),
-        ("pmc:query:lung", "no source is named 'pmc'"),
-        ("hub:someone/set", "no source is named 'hub'"),
+        ("pmcc:PMC123", "no source is named 'pmcc'"),
+        ("pmc:", "neither an article"),
+        ("pmc:query:", "neither an article"),
+        ("hub:a/b/c", "no name of a data set"),
         ("phantoms:", "expected a number"),
         ("phantoms:0", "expected a number"),
         ("phantoms:-3", "expected a number"),
@@ -51,7 +52,7 @@ def test_what_is_not_known_is_refused(text: str, what: str) -> None:
 
 def test_a_file_or_folder_of_nothing_known_is_refused(tmp_path: Path, draw: Callable[..., Path]) -> None:
     draw(tmp_path / "x.png")
-    with pytest.raises(UsageError, match="neither articles"):
+    with pytest.raises(UsageError, match="no articles"):
         locate(str(tmp_path))
     with pytest.raises(UsageError, match=r"end in \.png are no source"):
         locate(str(tmp_path / "x.png"))

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.sources.pairs import holds_pairs, read_pairs
+from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.sources import pairs
+from llavamed_cli.corpus.sources.pairs import holds_pairs, pair_batches
 from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.records import Fault, Figure
 
@@ -14,8 +17,10 @@ Draw = Callable[..., Path]
 
 
 def read(source: Path, images: Path | None = None) -> tuple[list[Figure], list[Fault]]:
-    faults: list[Fault] = []
-    return list(read_pairs(source, images, faults.append)), faults
+    items = [item for batch in pair_batches(source, images) for item in batch.read()]
+    rejected = [item for item in items if isinstance(item, Rejection)]
+    faults = [Fault(where=item.where, reason=str(item.detail), record_id=item.id) for item in rejected]
+    return [item for item in items if isinstance(item, Figure)], faults
 
 
 def jsonl(path: Path, *records: object) -> Path:
@@ -118,3 +123,18 @@ def test_links_in_the_folder_of_pictures_are_followed(tmp_path: Path, draw: Draw
     (tmp_path / "pictures" / "a.png").symlink_to(tmp_path / "store" / "blob.png")
     figures, faults = read(jsonl(tmp_path / "p.jsonl", {"image": "a.png", "text": "A nodule."}), tmp_path / "pictures")
     assert faults == [] and figures[0].picture.is_file()
+
+
+def test_batches_are_small_and_travel_to_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "RECORDS_A_BATCH", 3)
+    good = {"image": "a.png", "caption": "A nodule."}
+    source = jsonl(tmp_path / "p.jsonl", *([good] * 4), "{broken", good, {"image": "../a.png", "caption": "x"})
+    batches = [pickle.loads(pickle.dumps(batch)) for batch in pair_batches(source, None)]
+    told = [[item.id if isinstance(item, Figure) else item.where for item in batch.read()] for batch in batches]
+    assert told == [["p-1", "p-2", "p-3"], ["p-4", f"{source}:5", "p-6"], [f"{source}:7"]]
+    for number in range(4):
+        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.txt").write_text(f"caption {number}", encoding="utf-8")
+    batches = [pickle.loads(pickle.dumps(batch)) for batch in pair_batches(tmp_path, None)]
+    told = [[item.id for item in batch.read()] for batch in batches]
+    assert told == [["0", "1", "2"], ["3"]]

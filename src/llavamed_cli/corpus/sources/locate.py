@@ -6,32 +6,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llavamed_cli.corpus.sources.jats import XML_ENDINGS, holds_articles
+from llavamed_cli.corpus.sources.article_folders import XML_ENDINGS, holds_articles
+from llavamed_cli.corpus.sources.hub import HubName, parse_hub_name
 from llavamed_cli.corpus.sources.pairs import DELIMITERS, JSONL_ENDINGS, holds_pairs
+from llavamed_cli.corpus.sources.pmc_articles import PmcArticles, locate_pmc
 from llavamed_cli.corpus.sources.pmc_package import is_package
+from llavamed_cli.corpus.sources.shards import ENDINGS as SHARD_ENDINGS
+from llavamed_cli.corpus.sources.shards import holds_shards
+from llavamed_cli.corpus.sources.tables import ENDINGS as TABLE_ENDINGS
+from llavamed_cli.corpus.sources.tables import holds_tables
 from llavamed_cli.errors import UsageError
 
-Kind = Literal["pairs", "articles", "vqa-rad", "phantoms"]
+Kind = Literal["pairs", "table", "shards", "articles", "pmc", "hub", "vqa-rad", "phantoms"]
 
 KNOWN = (
-    "FILE.jsonl, FILE.csv, FILE.tsv, a folder of pictures with .txt files, ARTICLE.xml, a folder of articles, "
-    "PMCnnnn.tar.gz, vqa-rad:FILE, phantoms:N"
+    "pmc:ID, pmc:FILE, pmc:query:TEXT, pmc:inventory, ARTICLE.xml, PMCnnnn.tar.gz, a folder of articles, FILE.jsonl, "
+    "FILE.csv, FILE.tsv, FILE.parquet, SHARD.tar, a folder of pictures with .txt files, hub:OWNER/NAME, vqa-rad:FILE, "
+    "phantoms:N"
 )
 HINT = f"Sources are: {KNOWN}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """One source. path: its file or folder; count: how many phantoms."""
+    """One source.
+
+    path: its file or folder; count: how many phantoms; pmc: which articles of PMC's cloud; hub: which data set.
+    """
 
     text: str
     kind: Kind
     path: Path | None = None
     count: int = 0
+    pmc: PmcArticles | None = None
+    hub: HubName | None = None
 
     @property
     def place(self) -> Path:
-        """Its path. Phantoms have none."""
+        """Its path. Phantoms, PMC's cloud and the hub have none."""
         assert self.path is not None
         return self.path
 
@@ -42,6 +54,12 @@ def locate(text: str) -> Located:
     if colon and not Path(text).exists():
         if prefix == "phantoms":
             return Located(text=text, kind="phantoms", count=_count(rest, text))
+        if prefix == "pmc":
+            articles = locate_pmc(text)
+            return Located(text=text, kind="pmc", path=articles.path, pmc=articles)
+        if prefix == "hub":
+            name = parse_hub_name(rest)
+            return Located(text=text, kind="hub", path=name.folder, hub=name)
         if prefix == "vqa-rad":
             return Located(text=text, kind="vqa-rad", path=_existing_file(rest, text))
         if "/" not in prefix and len(prefix) > 1:  # one letter is a drive
@@ -58,6 +76,10 @@ def _located_path(text: str) -> Located:
     ending = path.suffix.lower()
     if ending in JSONL_ENDINGS or ending in DELIMITERS:
         return Located(text=text, kind="pairs", path=path)
+    if ending in TABLE_ENDINGS:
+        return Located(text=text, kind="table", path=path)
+    if ending in SHARD_ENDINGS:
+        return Located(text=text, kind="shards", path=path)
     if ending in XML_ENDINGS or is_package(path):
         return Located(text=text, kind="articles", path=path)
     raise UsageError(f"files that end in {ending or 'nothing'} are no source", where=text, hint=HINT)
@@ -68,8 +90,12 @@ def _folder_kind(folder: Path) -> Kind:
         return "articles"
     if holds_pairs(folder):
         return "pairs"
+    if holds_tables(folder):
+        return "table"
+    if holds_shards(folder):
+        return "shards"
     raise UsageError(
-        "this folder holds neither articles (.xml, .nxml, .tar.gz) nor pictures with a .txt beside them",
+        "this folder holds no articles (.xml, .nxml, .tar.gz), no pictures with .txt files, no .parquet and no .tar",
         where=str(folder),
         hint=HINT,
     )

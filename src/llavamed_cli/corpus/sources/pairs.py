@@ -2,74 +2,123 @@
 
 A record names its picture under `image` (or `file_name`, as Hugging Face's image folders do) and its caption under
 `caption` (or `text`); `id`, `license` and `mentions` may be given. Pictures are sought in --images, else beside the
-file.
+file. The file is read once, in the order of its lines; what a batch of lines means is found out where it is screened.
 """
 
 from __future__ import annotations
 
 import csv
-import os.path
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llavamed_cli.corpus.licenses import normalise_license
-from llavamed_cli.corpus.sentences import split_sentences
-from llavamed_cli.corpus.sources.jats import PICTURE_ENDINGS, OnFault
+from llavamed_cli.corpus.batches import Batch
+from llavamed_cli.corpus.screening import Rejection, unreadable
+from llavamed_cli.corpus.sources.article_folders import OnFault, walk
+from llavamed_cli.corpus.sources.fields import (
+    CAPTION_KEYS,
+    IMAGE_KEYS,
+    license_name,
+    picture_inside,
+    record_name,
+    sentences,
+)
+from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.errors import DataError
 from llavamed_cli.files import read_jsonl, require_file
 from llavamed_cli.records import Fault, Figure, Source
 
 JSONL_ENDINGS = (".jsonl", ".ndjson")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-IMAGE_KEYS = ("image", "file_name")
-CAPTION_KEYS = ("caption", "text")
+RECORDS_A_BATCH = 500
+
+Record = tuple[int, Mapping[str, Any]]
+"""A line's number, and what stands in it."""
 
 
-def read_pairs(source: Path, images: Path | None, on_fault: OnFault) -> Iterator[Figure]:
-    """Yield the pairs of a JSON Lines, CSV or TSV file, or of a folder.
-
-    on_fault: is told of every record that cannot be read, with its line.
+def pair_batches(source: Path, images: Path | None) -> Iterator[Batch]:
+    """Yield the pairs of a JSON Lines, CSV or TSV file, or of a folder, RECORDS_A_BATCH at a time.
 
     Raises:
         UsageError: the file is absent. DataError: a table without the columns, or that is no text.
     """
     if source.is_dir():
-        yield from _read_folder(source, on_fault)
+        yield from _folder_batches(source)
         return
-    records = read_jsonl(source, on_fault) if source.suffix.lower() in JSONL_ENDINGS else _read_table(source, on_fault)
-    for line, record in records:
-        try:
-            yield _figure(record, images or source.parent, source, line)
-        except DataError as error:
-            identity = record.get("id")
-            name = None if identity in (None, "") else str(identity)
-            on_fault(Fault(where=f"{source}:{line}", reason=error.what, record_id=name))
+    waiting: list[Record | Fault] = []
+    read = read_jsonl if source.suffix.lower() in JSONL_ENDINGS else _read_table
+    for record in read(source, waiting.append):
+        waiting.append(record)
+        if len(waiting) >= RECORDS_A_BATCH:
+            yield PairBatch(source, images or source.parent, tuple(waiting))
+            waiting.clear()
+    if waiting:
+        yield PairBatch(source, images or source.parent, tuple(waiting))
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Some lines of a file. images: the folder that its pictures must lie in."""
+
+    source: Path
+    images: Path
+    records: tuple[Record | Fault, ...]
+
+    def read(self) -> Iterator[Figure | Rejection]:
+        """Yield the pairs in the order of their lines."""
+        for record in self.records:
+            if isinstance(record, Fault):
+                yield unreadable(record)
+                continue
+            line, fields = record
+            try:
+                yield _figure(fields, self.images, self.source, line)
+            except DataError as error:
+                name = record_name(fields.get("id"))
+                yield unreadable(Fault(where=f"{self.source}:{line}", reason=error.what, record_id=name))
+
+
+@dataclass(frozen=True)
+class FolderBatch:
+    """Some pictures of a folder that have, or should have, a .txt beside them. root: what their ids are relative to."""
+
+    root: Path
+    pictures: tuple[Path, ...]
+
+    def read(self) -> Iterator[Figure | Rejection]:
+        """Yield each picture with the text beside it."""
+        for picture in self.pictures:
+            sidecar = picture.with_suffix(".txt")
+            name = picture.relative_to(self.root).with_suffix("").as_posix()
+            try:
+                caption = _read_sidecar(sidecar)
+            except DataError as error:
+                yield unreadable(Fault(where=str(picture), reason=error.what, record_id=name))
+                continue
+            source = Source(kind="pairs", file=str(sidecar))
+            yield Figure(id=name, picture=picture, caption=" ".join(caption.split()), source=source)
 
 
 def holds_pairs(folder: Path) -> bool:
     """Whether any picture in a folder, at any depth, has a .txt beside it."""
-    return any(file.with_suffix(".txt").is_file() for file in _pictures(folder))
+    return any(
+        (place / name).with_suffix(".txt").is_file()
+        for place, names in walk(folder, PICTURE_ENDINGS, lambda fault: None)
+        for name in names
+    )
 
 
 def _figure(record: Mapping[str, Any], images: Path, source: Path, line: int) -> Figure:
     image = _text_under(record, IMAGE_KEYS)
     caption = _text_under(record, CAPTION_KEYS, may_be_empty=True)
-    license = record.get("license")
-    if license is not None and not isinstance(license, str):
-        raise DataError(f"`license` must be text, found {type(license).__name__}")
-    identity = record.get("id")
+    license = license_name(record.get("license"))
     return Figure(
-        id=str(identity) if identity not in (None, "") else f"{source.stem}-{line}",
-        picture=_inside(images, image),
+        id=record_name(record.get("id")) or f"{source.stem}-{line}",
+        picture=picture_inside(images, image),
         caption=" ".join(caption.split()),
-        source=Source(
-            kind="pairs",
-            file=str(source),
-            line=line,
-            license=(normalise_license(license) or " ".join(license.split()) or None) if license else None,
-        ),
-        mentions=_mentions(record.get("mentions")),
+        source=Source(kind="pairs", file=str(source), line=line, license=license),
+        mentions=sentences(record.get("mentions")),
     )
 
 
@@ -81,29 +130,6 @@ def _text_under(record: Mapping[str, Any], keys: tuple[str, ...], *, may_be_empt
         if value is not None and not isinstance(value, str):
             raise DataError(f"`{key}` must be text, found {type(value).__name__}")
     raise DataError(f"no {' or '.join(f'`{key}`' for key in keys)}")
-
-
-def _mentions(value: Any) -> tuple[str, ...]:
-    """A list of sentences, or one text that is split into them."""
-    if value is None:
-        return ()
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError("`mentions` must be a text or a list of texts")
-    return tuple(sentence for text in texts for sentence in split_sentences(" ".join(text.split())))
-
-
-def _inside(images: Path, name: str) -> Path:
-    """The picture a record names, which must lie in `images`: data from elsewhere must not reach other files.
-
-    Links are followed, as the caches of hub clients need: a data file cannot make them.
-    """
-    if "\0" in name:
-        raise DataError("the picture's name holds a zero byte")
-    path = Path(os.path.normpath(images / name.strip()))
-    if not path.is_relative_to(os.path.normpath(images)):
-        raise DataError(f"picture {name!r} lies outside {images}: give the folder that holds it as --images")
-    return path
 
 
 def _read_table(source: Path, on_fault: OnFault) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -140,23 +166,20 @@ def _check_header(source: Path, columns: Any) -> None:
             )
 
 
-def _read_folder(folder: Path, on_fault: OnFault) -> Iterator[Figure]:
-    for picture in _pictures(folder):
-        sidecar = picture.with_suffix(".txt")
-        name = picture.relative_to(folder).with_suffix("").as_posix()
-        try:
-            if not sidecar.is_file():
-                raise DataError(f"no {sidecar.name} beside this picture")
-            caption = sidecar.read_text(encoding="utf-8-sig")
-        except (DataError, UnicodeDecodeError) as error:
-            reason = error.what if isinstance(error, DataError) else f"{sidecar.name} is not UTF-8 text"
-            on_fault(Fault(where=str(picture), reason=reason, record_id=name))
-            continue
-        source = Source(kind="pairs", file=str(sidecar))
-        yield Figure(id=name, picture=picture, caption=" ".join(caption.split()), source=source)
+def _folder_batches(folder: Path) -> Iterator[Batch]:
+    unlisted: list[Fault] = []
+    for place, names in walk(folder, PICTURE_ENDINGS, unlisted.append):
+        pictures = [place / name for name in names if not name.startswith(".")]
+        for start in range(0, len(pictures), RECORDS_A_BATCH):
+            yield FolderBatch(folder, tuple(pictures[start : start + RECORDS_A_BATCH]))
+    if unlisted:
+        yield PairBatch(folder, folder, tuple(unlisted))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, at any depth, hidden ones left out."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS and file.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+def _read_sidecar(sidecar: Path) -> str:
+    if not sidecar.is_file():
+        raise DataError(f"no {sidecar.name} beside this picture")
+    try:
+        return sidecar.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{sidecar.name} is not UTF-8 text") from error

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from llavamed_cli.corpus import clip
+from llavamed_cli.corpus.clip import ClipScorer, load_clip
+from llavamed_cli.corpus.domain import Domain
+from llavamed_cli.errors import ModelError
+from llavamed_cli.model.images import open_picture
+
+Draw = Callable[..., Path]
+LONGEST = 12
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "chest",
+    "x",
+    "ray",
+    "ct",
+    "mri",
+    "scan",
+    "of",
+    "lung",
+    "image",
+    "nodule",
+    "left",
+    "right",
+    "lobe",
+]
+
+
+def write_clip(folder: Path) -> Path:
+    """A CLIP of random weights with a tokenizer of words."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 40, "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 3}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    for parameter in model.parameters():  # the usual start makes all pictures alike
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    names = {word: number for number, word in enumerate(["<pad>", "<s>", "<unk>", "</s>", *WORDS])}
+    words = Tokenizer(WordLevel(names, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 3)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    image = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(image, tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def scorer(folder: Path, domain: Domain) -> ClipScorer:
+    return load_clip(folder, domain, device="cpu")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, draw: Draw) -> list[tuple[Path, str]]:
+    captions = ["a chest x-ray", "ct scan of the left lung with nodule", "a slide", "mri", "right lobe and lung in the"]
+    sizes = [(32, 32), (80, 40), (33, 90), (200, 200), (41, 41)]
+    return [
+        (draw(tmp_path / f"{n}.png", size=size, seed=n), text)
+        for n, (text, size) in enumerate(zip(captions, sizes, strict=True))
+    ]
+
+
+def plain(folder: Path, pairs: list[tuple[Path, str]], texts: list[str]) -> Any:
+    """What transformers' own model says, one picture at a time."""
+    model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
+    rows = []
+    for path, _ in pairs:
+        inputs = processor(
+            text=texts,
+            images=open_picture(path),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=LONGEST,
+        )
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            rows.append(model(**inputs).logits_per_image[0])
+    return torch.stack(rows), model.logit_scale.exp().item()
+
+
+def test_similarities_are_transformers_own(scorer: ClipScorer, folder: Path, pairs: list[tuple[Path, str]]) -> None:
+    logits, scale = plain(folder, pairs, [caption for _, caption in pairs])
+    expected = (logits.diagonal() / scale).tolist()
+    assert [score.similarity for score in scorer.score(pairs)] == pytest.approx(expected, abs=1e-5)
+    assert max(expected) - min(expected) > 0.1
+
+
+def test_modalities_are_the_nearest_of_the_domains_phrases(
+    scorer: ClipScorer, folder: Path, pairs: list[tuple[Path, str]], domain: Domain
+) -> None:
+    logits, _ = plain(folder, pairs, [modality.phrase for modality in domain.modalities])
+    shares, best = logits.softmax(-1).max(-1)
+    scores = scorer.score(pairs)
+    assert [score.modality for score in scores] == [domain.modalities[index].name for index in best]
+    assert [score.share for score in scores] == pytest.approx(shares.tolist(), abs=1e-5)
+
+
+def test_the_size_of_a_batch_does_not_show(
+    scorer: ClipScorer, pairs: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = scorer.score(pairs)
+    for size in (1, 2):
+        monkeypatch.setattr(clip, "PAIRS_AT_ONCE", size)
+        alone = scorer.score(pairs)
+        assert [s.similarity for s in alone] == pytest.approx([s.similarity for s in together], abs=1e-5)
+        assert [s.modality for s in alone] == [s.modality for s in together]
+    assert scorer.score([]) == []
+
+
+def test_long_captions_are_cut_and_counted(folder: Path, domain: Domain, pairs: list[tuple[Path, str]]) -> None:
+    scorer = load_clip(folder, domain, device="cpu")
+    fits = " ".join(["lung"] * (LONGEST - 2))
+    path = pairs[0][0]
+    scores = scorer.score([(path, fits), (path, f"{fits} mri"), (path, f"{fits} ct")])
+    assert [score.truncated for score in scores] == [False, True, True]
+    assert scorer.truncated == 2
+    assert scores[0].similarity == pytest.approx(scores[1].similarity, abs=1e-5)
+
+
+def test_what_is_no_clip_is_said_so(folder: Path, domain: Domain, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no CLIP in Hugging Face's layout"):
+        load_clip(tmp_path, domain)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
+        (copy / name).unlink()
+    with pytest.raises(ModelError, match="image settings"):
+        load_clip(copy, domain)
+    config = json.loads((copy / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] = 3
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"missing: vision_model\.encoder\.layers\.2"):
+        load_clip(copy, domain)
+    (copy / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelError, match="expected a CLIP, found a bert model"):
+        load_clip(copy, domain)
+
+
+def test_a_folders_own_code_is_not_run(folder: Path, domain: Domain, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    config["model_type"] = "evil"
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "evil.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_clip(copy, domain)
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_pickled_weights_are_read_as_weights_alone(folder: Path, domain: Domain, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "was_run",)
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "model.safetensors").unlink()
+    weights = CLIPModel.from_pretrained(folder).state_dict()
+    torch.save(weights, copy / "pytorch_model.bin")
+    load_clip(copy, domain, device="cpu")
+    torch.save({**weights, "evil": Evil()}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_clip(copy, domain)
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_published_clip_without_its_tokenizer_is_refused(shared: Path, domain: Domain) -> None:
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_clip(shared / "oracle" / "towers" / "pubmedclip_tiny", domain, device="cpu")
