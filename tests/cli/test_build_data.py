@@ -52,10 +52,18 @@ def test_json_is_one_object_and_a_repeat_gives_it_again(llavamed: Run, side: Pat
     ("arguments", "code", "said"),
     [
         (["phantoms:3", "--split", "test"], 2, "built from training questions alone"),
-        (["pmc:PMC123"], 2, "no source is named 'pmc'"),
-        (["hub:a/b"], 2, "Sources are: FILE.jsonl"),
+        (["pcm:PMC123"], 2, "no source is named 'pcm'"),
+        (["pmc:PMC"], 2, "neither an article of PubMed Central nor a file of their ids"),
+        (["hub:a/b/c"], 2, "hub:owner/name"),
+        (["bub:a/b"], 2, "Sources are: pmc:ID"),
         (["nowhere.jsonl"], 2, "no such file or folder"),
-        (["phantoms:3", "--teacher", "gpt-4o"], 2, "no teacher 'gpt-4o'; there is: rules"),
+        (["phantoms:3", "--teacher", "gpt-4o"], 2, "OPENAI_API_KEY is not set"),
+        (["phantoms:3", "--teacher", "m", "--base-url", "http://me:key@host/v1"], 2, "which run.json would keep"),
+        (["phantoms:3", "--teacher", "m", "--base-url", "http://host/v1", "--budget", "1"], 2, "Add --price"),
+        (["phantoms:3", "--price", "1,2"], 2, "for a teacher that is a model"),
+        (["phantoms:3", "--teacher", "m", "--price", "cheap"], 2, "expected two numbers"),
+        (["phantoms:3", "--panels", "some"], 2, "--panels"),
+        (["phantoms:3", "--license", "GPL"], 2, "no licence that is known here"),
         (["phantoms:3", "--limit", "0"], 2, "at least one picture"),
         (["phantoms:3", "--seed", "-1"], 2, "0 or more"),
         (["SIDE", "--min-quality", "1"], 1, "nothing was kept of 2 record(s)"),
@@ -65,8 +73,15 @@ def test_json_is_one_object_and_a_repeat_gives_it_again(llavamed: Run, side: Pat
     ],
 )
 def test_bad_input_is_one_sentence_and_the_right_exit_code(
-    arguments: list[str], code: int, said: str, llavamed: Run, side: Path, tmp_path: Path
+    arguments: list[str],
+    code: int,
+    said: str,
+    llavamed: Run,
+    side: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "x.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     places = {"SIDE": str(side), "BROKEN.csv": str(tmp_path / "x.csv")}
     outcome = llavamed("build-data", *(places.get(item, item) for item in arguments), "--out", tmp_path / "out")
@@ -87,5 +102,5 @@ def test_help_is_grouped_and_imports_nothing_heavy() -> None:
         "print([m for m in ('torch', 'numpy', 'PIL', 'lxml', 'jinja2', 'transformers') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "What is kept" in shown and "What is written" in shown and "Examples" in shown
+    assert "What is kept" in shown and "Who writes conversations" in shown and "Examples" in shown
     assert shown.splitlines()[-1] == "[]"

@@ -3,20 +3,24 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from llavamed_cli.conversation_format import read_samples
-from llavamed_cli.corpus import data_folder
-from llavamed_cli.corpus.pipeline import BuildOptions, build_data
+from llavamed_cli.corpus import data_folder, screening
+from llavamed_cli.corpus.build_options import BuildOptions, ScreenOptions, TeacherOptions
+from llavamed_cli.corpus.pipeline import build_data
 from llavamed_cli.errors import DataError, OutputFolderError, UsageError
 from llavamed_cli.model.images import open_picture
 from llavamed_cli.progress import Silent
 from llavamed_cli.records import Fault, Sample
 
 Draw = Callable[..., Path]
+SCREENING = [field.name for field in fields(ScreenOptions)]
 
 
 @pytest.fixture
@@ -38,7 +42,10 @@ def pairs(tmp_path: Path, draw: Draw) -> Path:
 def options(source: Path | str, out: Path, **others: Any) -> BuildOptions:
     if "images" not in others and isinstance(source, Path) and source.suffix == ".jsonl":
         others["images"] = source.parent / "pictures"
-    return BuildOptions(sources=(str(source),), out=out, **others)
+    screen = {name: others.pop(name) for name in SCREENING if name in others}
+    if "teacher" in others:
+        others["teacher"] = TeacherOptions(name=others["teacher"])
+    return BuildOptions(sources=(str(source),), out=out, screen=ScreenOptions(**screen), **others)
 
 
 def build(source: Path | str, out: Path, **others: Any) -> dict[str, Any]:
@@ -88,23 +95,25 @@ def test_every_record_is_kept_or_named_with_its_reason(pairs: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 9])
+@pytest.mark.parametrize(("room", "step"), [(screening, "keep_picture"), (data_folder, "keep")])
 def test_an_interrupted_run_goes_on_and_ends_the_same(
-    stop_at: int, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: ModuleType, step: str, stop_at: int, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(pairs, tmp_path / "whole", seed=4)
-    keep_picture = data_folder.keep_picture
-    decoded: list[Path] = []
+    keep: Callable[..., str] = getattr(room, step)
+    kept: list[Any] = []
 
-    def fail_at_last(path: Path, stem: str, folder: Path) -> str:
-        decoded.append(path)
-        if len(decoded) == stop_at:
+    def fail_at_last(picture: Any, stem: str, folder: Path) -> str:
+        kept.append(picture)
+        if len(kept) == stop_at:
             raise KeyboardInterrupt
-        return keep_picture(path, stem, folder)
+        return keep(picture, stem, folder)
 
-    monkeypatch.setattr(data_folder, "keep_picture", fail_at_last)
+    monkeypatch.setattr(room, step, fail_at_last)
     with pytest.raises(KeyboardInterrupt):
         build(pairs, tmp_path / "out", seed=4)
     assert not {"align.jsonl", "instruct.jsonl", "rejected.jsonl"} & set(contents(tmp_path / "out"))
+    (tmp_path / "out" / "images").mkdir(exist_ok=True)
     (tmp_path / "out" / "images" / ".x.png.abc.part").write_bytes(b"left by kill -9")
     monkeypatch.undo()
     build(pairs, tmp_path / "out", seed=4)
@@ -146,7 +155,7 @@ def test_equal_ids_are_told_apart(tmp_path: Path, draw: Draw) -> None:
     draw(tmp_path / "pictures" / "a.png")
     record = json.dumps({"id": "x/../y", "image": "a.png", "caption": "A CT of the lung."})
     (tmp_path / "p.jsonl").write_text(f"{record}\n{record}\n{record}\n", encoding="utf-8")
-    build(tmp_path / "p.jsonl", tmp_path / "out")
+    build(tmp_path / "p.jsonl", tmp_path / "out", duplicates="keep")
     written = samples(tmp_path / "out" / "align.jsonl")
     assert [sample.id for sample in written] == ["x/../y", "x/../y~2", "x/../y~3"]
     assert len({sample.images for sample in written}) == 1
@@ -199,10 +208,13 @@ def test_the_report_is_one_safe_page(tmp_path: Path, draw: Draw) -> None:
     assert "CC BY-NC" in page and "no picture file" in page
 
 
-def test_contradictions_are_refused_before_anything_is_written(pairs: Path, tmp_path: Path) -> None:
+def test_contradictions_are_refused_before_anything_is_written(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     out = tmp_path / "out"
     for wrong, what in (
-        ({"teacher": "gpt-4o"}, "no teacher"),
+        ({"teacher": "gpt-4o"}, "OPENAI_API_KEY is not set"),
         ({"min_quality": 2.0}, "from 0 to 1"),
         ({"min_quality": float("nan")}, "from 0 to 1"),
         ({"limit": 0}, "at least one"),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from llavamed_cli.corpus.batches import FigureList
+from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.screening import Rejection, Screened, screen
+from llavamed_cli.corpus.screening import Rejection, ScreeningRules, screen_batch
 from llavamed_cli.records import Figure, Source
 
 CAPTION = "Axial CT of the chest showing a nodule in the left lobe."
@@ -16,11 +18,18 @@ def figure(picture: Path, caption: str = CAPTION) -> Figure:
     return Figure(id="f", picture=picture, caption=caption, source=Source(kind="pairs", file="p.jsonl", line=7))
 
 
+def screen(item: Figure, domain: Domain, min_quality: float) -> Candidate | Rejection:
+    """What becomes of one figure; its picture is staged beside it."""
+    rules = ScreeningRules(domain=domain, min_quality=min_quality)
+    (outcome,) = screen_batch(FigureList((item,)), rules, item.picture.parent / "staged")
+    return outcome
+
+
 def test_a_good_figure_passes_with_what_was_found_out(
     tmp_path: Path, draw: Callable[..., Path], domain: Domain
 ) -> None:
     screened = screen(figure(draw(tmp_path / "a.png")), domain, min_quality=0.5)
-    assert isinstance(screened, Screened)
+    assert isinstance(screened, Candidate)
     assert screened.modality is not None and screened.modality.name == "CT"
     assert screened.quality.score > 0.5
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from llavamed_cli.corpus.captions import CaptionQuality
 from llavamed_cli.corpus.modality import ModalityFound
+from llavamed_cli.corpus.picture_hash import PictureHash
 from llavamed_cli.records import Figure, Source
 
 
@@ -20,7 +21,7 @@ class Candidate:
 
     figure: its picture is the staged copy. image: the picture's name in `images/`. sha256: of the picture's bytes.
     panels: the sub-panels that caption or picture show, 0 where it is one plain picture. similarity: of caption and
-    picture by a CLIP, a cosine, where one was asked.
+    picture by a CLIP, a cosine, where one was asked. picture_hash: for the search of duplicates, not spooled.
     """
 
     figure: Figure
@@ -30,12 +31,18 @@ class Candidate:
     modality: ModalityFound | None = None
     panels: int = 0
     similarity: float | None = None
+    picture_hash: PictureHash = ()
+
+    @property
+    def key(self) -> str:
+        """A name of its own: ids may occur twice in people's files, but no two candidates show the same bytes."""
+        return f"{self.figure.id}/{self.sha256}"
 
     def to_json(self) -> dict[str, Any]:
         """A record that `candidate_from_json` reads back."""
         record = asdict(self)
         record["figure"]["picture"] = str(self.figure.picture)
-        del record["figure"]["remote"]
+        del record["figure"]["remote"], record["picture_hash"]
         return record
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llavamed_cli.corpus.captions import word_count
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.pictures import Drawing
+from llavamed_cli.corpus.pictures import Drawing, Staged
 from llavamed_cli.records import IMAGE_MARKER, Sample, Source, Turn
 
 BRIEF_BELOW = 30
@@ -36,7 +36,7 @@ class Lesson:
     """
 
     id: str
-    picture: Path | Drawing
+    picture: Path | Drawing | Staged
     caption: str
     dialogues: tuple[Dialogue, ...]
     source: Source
@@ -84,7 +84,14 @@ def generator(seed: int, purpose: str, identity: str) -> random.Random:
 def _turns(exchanges: list[Exchange] | tuple[Exchange, ...]) -> tuple[Turn, ...]:
     turns = []
     for number, (question, answer) in enumerate(exchanges):
-        asked = question.replace(IMAGE_MARKER, "").strip()
+        asked = _without_marker(question)
         turns.append(Turn(speaker="human", text=asked if number else f"{IMAGE_MARKER}\n{asked}"))
-        turns.append(Turn(speaker="gpt", text=answer.replace(IMAGE_MARKER, "").strip()))
+        turns.append(Turn(speaker="gpt", text=_without_marker(answer)))
     return tuple(turns)
+
+
+def _without_marker(text: str) -> str:
+    """Text that stands for no picture; also what is left when a marker is taken out of another's middle."""
+    while IMAGE_MARKER in text:
+        text = text.replace(IMAGE_MARKER, "")
+    return text.strip()

@@ -40,6 +40,14 @@ class Drawing:
     draw: Callable[[], Image]
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A picture that screening has checked and put aside under the name that it will bear. path: where it lies now."""
+
+    name: str
+    path: Path
+
+
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Width and height from the header alone; None where Pillow cannot tell (DICOM).
 
@@ -75,6 +83,24 @@ def _opened(path: Path) -> Iterator[Image]:
             yield opened
 
 
+def keep(picture: Path | Drawing | Staged, stem: str, folder: Path) -> str:
+    """Put a picture into `folder` if it is not there, and return its name. stem: names a picture that has no name yet.
+
+    Raises:
+        PictureError: the picture cannot be read to its end, or is no longer where it was staged.
+    """
+    if isinstance(picture, Drawing):
+        return keep_drawing(picture, folder)
+    if isinstance(picture, Path):
+        return keep_picture(picture, stem, folder)
+    if not _is_whole(folder / picture.name):
+        try:
+            picture.path.replace(folder / picture.name)
+        except FileNotFoundError as error:
+            raise PictureError("the staged picture is gone", where=str(picture.path)) from error
+    return picture.name
+
+
 def keep_picture(path: Path, stem: str, folder: Path) -> str:
     """Put a picture into `folder` if it is not there, and return its name.
 
@@ -86,12 +112,12 @@ def keep_picture(path: Path, stem: str, folder: Path) -> str:
     """
     name = f"{safe_stem(stem)}-{file_sha256(path)[:DIGEST_LETTERS]}"
     for known in PLAIN_ENDINGS.values():
-        if (folder / (name + known)).is_file():
+        if _is_whole(folder / (name + known)):
             return name + known
     picture = open_picture(path)
     ending = _plain_ending(path)
     name += ending or ".png"
-    with atomic_write(folder / name, "wb") as stream:
+    with atomic_write(folder / name, "wb", durable=False) as stream:
         if ending:
             with path.open("rb") as original:
                 shutil.copyfileobj(original, stream)
@@ -103,11 +129,16 @@ def keep_picture(path: Path, stem: str, folder: Path) -> str:
 def keep_drawing(drawing: Drawing, folder: Path) -> str:
     """Put a drawing into `folder` as PNG if it is not there, and return its name."""
     name = f"{safe_stem(drawing.name)}.png"
-    if not (folder / name).is_file():
+    if not _is_whole(folder / name):
         picture = drawing.draw()
-        with atomic_write(folder / name, "wb") as stream:
+        with atomic_write(folder / name, "wb", durable=False) as stream:
             picture.save(stream, "PNG")
     return name
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a picture lies there. A power cut may leave an empty one, for pictures are not forced to the disk."""
+    return file.is_file() and file.stat().st_size > 0
 
 
 def safe_stem(text: str) -> str:

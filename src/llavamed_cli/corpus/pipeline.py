@@ -1,7 +1,8 @@
 """build-data from end to end: the one place that puts sources, screening, teacher and files in order.
 
-Figures stream through one at a time. Text is cheap and is always read anew; what is dear, the pictures, is not redone
-when an interrupted run is repeated. Either way the files come out the same, byte for byte.
+First every source is read and screened, batch by batch, and what passes is spooled; then the figures that are drawn
+from the spool are taught and written. Either half goes on where it was when an interrupted run is repeated, and the
+files come out the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -9,52 +10,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llavamed_cli.benchmarks.vqa_rad import read_vqa_rad
+from llavamed_cli.corpus.build_options import BuildOptions
+from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.data_folder import DataFolder, Tally, open_data_folder
+from llavamed_cli.corpus.distinct import open_distinct
 from llavamed_cli.corpus.domain import Domain, load_domain
-from llavamed_cli.corpus.lessons import Dialogue, Lesson, generator
-from llavamed_cli.corpus.phantoms import phantom_lessons
+from llavamed_cli.corpus.engine import open_engine
+from llavamed_cli.corpus.lessons import Dialogue, Exchange, Lesson
+from llavamed_cli.corpus.license_policy import parse_license_policy
+from llavamed_cli.corpus.pictures import Staged
 from llavamed_cli.corpus.report import write_report
-from llavamed_cli.corpus.screening import Rejection, Screened, screen
-from llavamed_cli.corpus.sources.articles import read_articles
-from llavamed_cli.corpus.sources.locate import Located, locate
-from llavamed_cli.corpus.sources.pairs import read_pairs
-from llavamed_cli.corpus.teacher.rules import teach
-from llavamed_cli.corpus.vqa_rad import vqa_rad_lessons
+from llavamed_cli.corpus.screening import Rejection, ScreeningRules, place, screen_batch
+from llavamed_cli.corpus.selection import draw_balanced, is_held_out
+from llavamed_cli.corpus.sources.open_sources import Sources, locate_all
+from llavamed_cli.corpus.spool import Spool, read_spool, write_spool
+from llavamed_cli.corpus.teacher.choose import check_teacher, open_teacher
 from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.progress import Progress
-from llavamed_cli.records import Fault, Figure
-from llavamed_cli.run_record import begin_run
+from llavamed_cli.records import Fault
+from llavamed_cli.run_record import Run, begin_run
 
-TEACHERS = ("rules",)
-SCRATCH = ".scratch"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """What build-data was asked for. limit: how many pictures to keep at most; None for all."""
-
-    sources: tuple[str, ...]
-    out: Path
-    images: Path | None = None
-    domain: str = "biomedical"
-    teacher: str = "rules"
-    min_quality: float = 0.0
-    limit: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.teacher not in TEACHERS:
-            raise UsageError(f"no teacher {self.teacher!r}; there is: {', '.join(TEACHERS)}")
-        if not 0.0 <= self.min_quality <= 1.0:
-            raise UsageError(f"--min-quality is {self.min_quality}; a caption's quality is from 0 to 1")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit is {self.limit}; at least one picture must be kept")
-        if self.seed < 0:
-            raise UsageError(f"--seed is {self.seed}; it must be 0 or more")
+SCRATCH, STAGED = ".scratch", "staged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,168 +52,159 @@ def build_data(options: BuildOptions, progress: Progress) -> BuildResult:
     Raises:
         UsageError: an unknown source, domain or teacher, something absent, or `out` belongs to another run.
         DataError: a source that cannot be read at all, or nothing was kept; rejected.jsonl says why.
+        FetchError, TeacherError: a server that does not serve; what was fetched and paid for is kept.
     """
-    sources = _locate_all(options)
-    domain = load_domain(options.domain)
-    run = begin_run(
-        options.out,
-        "build-data",
-        options={
-            "sources": options.sources,
-            "images": options.images,
-            "domain": options.domain,
-            "teacher": options.teacher,
-            "min_quality": options.min_quality,
-            "limit": options.limit,
-        },
-        inputs=_inputs(sources, options),
-        seed=options.seed,
-    )
+    sources = locate_all(options)
+    rules = screening_rules(options)
+    check_teacher(options, rules.domain)
+    run = _begin(options, sources)
+    scratch = options.out / SCRATCH
     if run.finished:
+        shutil.rmtree(scratch, ignore_errors=True)  # killed while it tidied up
         progress.note(f"{options.out} is built already; nothing to do")
         return BuildResult(out=options.out, figures=run.results)
     if run.resumed:
         progress.note(f"going on in {options.out}, where a run was interrupted")
-    tally = _Build(options, domain, progress).write(sources)
-    figures = _figures(tally)
+    spool = read_spool(scratch, options.seed) or _screen(options, rules, sources, progress)
+    tally = _Writing(options, rules.domain, spool, progress).write(sources)
+    figures = tally.figures()
     if not tally.kept:
+        shutil.rmtree(scratch, ignore_errors=True)
         raise DataError(
             f"nothing was kept of {tally.rejected} record(s): {_told(figures['reasons']) or 'the sources are empty'}",
             where=str(options.out),
             hint=f"Each record and its reason stand in {options.out / 'rejected.jsonl'}.",
         )
     run.finish(**figures)
-    return BuildResult(out=options.out, figures=figures, faults=tuple(tally.faults))
+    shutil.rmtree(scratch, ignore_errors=True)
+    return BuildResult(out=options.out, figures=figures, faults=tuple(tally.rejections.first))
 
 
-def _locate_all(options: BuildOptions) -> list[Located]:
-    """The sources, with what contradicts them: one twice, phantoms twice, an --out inside one, a missing --images."""
-    sources = [locate(text) for text in options.sources]
-    seen: set[str] = set()
-    for source in sources:
-        key = "phantoms" if source.path is None else str(source.path.resolve())
-        if key in seen:
-            raise UsageError("this source is given twice", where=source.text)
-        seen.add(key)
-        if source.path is not None and options.out.resolve().is_relative_to(source.path.resolve()):
-            raise UsageError(f"--out lies inside the source {source.text}", where=str(options.out))
-        if source.kind == "vqa-rad" and options.images is None:
-            raise UsageError(
-                "VQA-RAD's pictures lie in a folder of their own", where=source.text, hint="Add --images DIR."
-            )
-    if options.images is not None and not options.images.is_dir():
-        raise UsageError("no such folder of pictures", where=str(options.images), hint="Check --images.")
-    return sources
+def screening_rules(options: BuildOptions) -> ScreeningRules:
+    """The domain and the options as screening applies them.
+
+    Raises:
+        UsageError: an unknown domain, licence or modality. DataError: a domain file with faults.
+    """
+    domain = load_domain(options.domain)
+    wanted = options.screen.modalities
+    known = [modality.name for modality in domain.modalities]
+    if wanted and (unknown := [name for name in wanted if name not in known]):
+        raise UsageError(
+            f"--modalities: {', '.join(unknown)} is no modality of the domain {domain.name}",
+            hint=f"It has: {', '.join(known)}.",
+        )
+    return ScreeningRules(
+        domain=domain,
+        licenses=parse_license_policy(options.screen.license),
+        min_quality=options.screen.min_quality,
+        charts=options.screen.charts,
+        panels=options.screen.panels,
+        modalities=frozenset(wanted) if wanted else None,
+        clip=options.screen.clip is not None,
+    )
 
 
-def _inputs(sources: list[Located], options: BuildOptions) -> dict[str, Path | str]:
-    inputs: dict[str, Path | str] = {source.text: source.path or source.text for source in sources}
+def _begin(options: BuildOptions, sources: Sources) -> Run:
+    inputs: dict[str, Path | str] = sources.inputs()
     if options.images is not None:
         inputs["--images"] = options.images
     if Path(options.domain).is_file():
         inputs["--domain"] = Path(options.domain)
-    return inputs
+    return begin_run(options.out, "build-data", options=options.identity(), inputs=inputs, seed=options.seed)
+
+
+def _screen(options: BuildOptions, rules: ScreeningRules, sources: Sources, progress: Progress) -> Spool:
+    """Read and screen every figure, and spool what passes."""
+    scratch = options.out / SCRATCH
+    engine = open_engine(options.engine, options.workers)
+    work = partial(screen_batch, rules=rules, staged=scratch / STAGED)
+    enough = None if options.balance else options.limit
+    with (
+        open_distinct(options.screen, rules, scratch, options.device, progress) as distinct,
+        write_spool(scratch, options.seed) as spool,
+        progress.bar("screened", total=enough or sources.expected) as bar,
+    ):
+        for outcome in distinct.sift(engine.map(work, sources.batches(rules, scratch, progress))):
+            if isinstance(outcome, Rejection):
+                spool.reject(outcome)
+            else:
+                spool.keep(outcome)
+            bar.advance(kept=str(spool.kept), set_aside=str(spool.rejections.total))
+            if spool.kept == enough:
+                break
+    return Spool(scratch, spool.rejections, spool.kept)
 
 
 @dataclass(frozen=True)
-class _Build:
+class _Writing:
+    """Draws from the spool, has it taught, and writes the data set."""
+
     options: BuildOptions
     domain: Domain
+    spool: Spool
     progress: Progress
 
-    @property
-    def scratch(self) -> Path:
-        return self.options.out / SCRATCH
-
-    def write(self, sources: list[Located]) -> Tally:
-        limit = self.options.limit
-        try:
-            with (
-                open_data_folder(self.options.out, self.domain, self.options.seed) as folder,
-                self.progress.bar("pictures", total=limit or _expected(sources)) as bar,
-            ):
-                for lesson in self._lessons(sources, folder):
-                    if folder.keep(lesson):
-                        bar.advance(kept=str(folder.tally.kept), rejected=str(folder.tally.rejected))
-                    if folder.tally.kept == limit:
+    def write(self, sources: Sources) -> Tally:
+        options = self.options
+        with open_data_folder(options.out, self.domain, options.seed, self.spool, bool(options.validation)) as folder:
+            total = options.limit or (sources.expected if sources.direct else None) or self.spool.kept
+            with self.progress.bar("written", total=total) as bar:
+                for lesson, held_out in self._lessons(sources, folder):
+                    if folder.keep(lesson, held_out):
+                        bar.advance(questions=str(folder.tally.questions))
+                    if folder.tally.kept == options.limit:
                         break
-        finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        write_report(self.options.out, self.options.sources, folder.tally, folder.shown)
+        write_report(options.out, options.sources, folder.tally, folder.shown)
         return folder.tally
 
-    def _lessons(self, sources: list[Located], folder: DataFolder) -> Iterator[Lesson]:
-        for source in sources:
-            if source.kind == "phantoms":
-                yield from phantom_lessons(source.count, self.options.seed)
-            elif source.kind == "vqa-rad":
-                yield from self._vqa_rad(source, folder)
-            else:
-                yield from self._taught(self._figures(source, folder), folder)
+    def _lessons(self, sources: Sources, folder: DataFolder) -> Iterator[tuple[Lesson, bool]]:
+        with open_teacher(self.options, self.domain, self.progress) as teacher:
+            for candidate, taught in teacher.teach(self._drawn(folder)):
+                for drop in taught.drops:
+                    folder.drop(candidate, drop)
+                yield _lesson(candidate, taught.exchanges), self._is_held_out(candidate)
+            folder.tally.spent.update(teacher.spent())
+        for lesson in sources.lessons(self.domain, folder.reject, self.progress):
+            yield lesson, False
 
-    def _figures(self, source: Located, folder: DataFolder) -> Iterator[Figure]:
-        def set_aside(fault: Fault) -> None:
-            folder.reject(_unreadable(fault))
+    def _drawn(self, folder: DataFolder) -> Iterator[Candidate]:
+        """The figures to be taught. All that are not drawn are told before the first one is taught."""
+        if not self.options.balance:
+            return self.spool.candidates()
+        assert self.options.limit is not None  # checked in BuildOptions
+        named = ((item.key, item.modality.name if item.modality else None) for item in self.spool.candidates())
+        drawn = draw_balanced(named, self.options.limit, self.options.seed)
+        for candidate in self.spool.candidates():
+            if candidate.key not in drawn:
+                folder.reject(_undrawn(candidate))
+        return (candidate for candidate in self.spool.candidates() if candidate.key in drawn)
 
-        if source.kind == "pairs":
-            return read_pairs(source.place, self.options.images, set_aside)
-        return read_articles(source.place, self.options.images, self.scratch, set_aside)
-
-    def _vqa_rad(self, source: Located, folder: DataFolder) -> Iterator[Lesson]:
-        assert self.options.images is not None  # checked in _locate_all
-        read = read_vqa_rad(source.place, self.options.images, "train")
-        for note in read.notes:
-            self.progress.note(note)
-        for fault in read.faults:
-            folder.reject(_unreadable(fault))
-        yield from vqa_rad_lessons(read, source.place, self.domain, self.options.seed)
-
-    def _taught(self, figures: Iterator[Figure], folder: DataFolder) -> Iterator[Lesson]:
-        for figure in figures:
-            screened = screen(figure, self.domain, self.options.min_quality)
-            if isinstance(screened, Rejection):
-                folder.reject(screened)
-            else:
-                yield self._teach(screened)
-
-    def _teach(self, screened: Screened) -> Lesson:
-        figure, modality = screened.figure, screened.modality
-        exchanges = teach(figure, modality, self.domain, generator(self.options.seed, "teacher", figure.id))
-        return Lesson(
-            id=figure.id,
-            picture=figure.picture,
-            caption=figure.caption,
-            dialogues=(Dialogue(exchanges),) if exchanges else (),
-            source=figure.source,
-            modality=modality.name if modality else None,
-            quality=screened.quality.score,
-            quality_parts=screened.quality.parts,
-            evidence=modality.evidence if modality else (),
-        )
+    def _is_held_out(self, candidate: Candidate) -> bool:
+        return is_held_out(candidate, self.options.validation, self.options.seed)
 
 
-def _unreadable(fault: Fault) -> Rejection:
-    return Rejection(
-        id=fault.record_id, stage="read", reason="unreadable record", where=fault.where, detail=fault.reason
+def _lesson(candidate: Candidate, exchanges: tuple[Exchange, ...]) -> Lesson:
+    figure, modality = candidate.figure, candidate.modality
+    return Lesson(
+        id=figure.id,
+        picture=Staged(candidate.image, figure.picture),
+        caption=figure.caption,
+        dialogues=(Dialogue(exchanges),) if exchanges else (),
+        source=figure.source,
+        modality=modality.name if modality else None,
+        quality=candidate.quality.score,
+        quality_parts=candidate.quality.parts,
+        evidence=modality.evidence if modality else (),
     )
 
 
-def _expected(sources: list[Located]) -> int | None:
-    """How many pictures there will be, where every source says so beforehand."""
-    return sum(source.count for source in sources) if all(source.count for source in sources) else None
-
-
-def _figures(tally: Tally) -> dict[str, Any]:
-    return {
-        "kept": tally.kept,
-        "rejected": tally.rejected,
-        "align": tally.align,
-        "instruct": tally.instruct,
-        "questions": tally.questions,
-        "reasons": {f"{stage}: {reason}": count for (stage, reason), count in tally.reasons.most_common()},
-        "licenses": dict(tally.licenses.most_common()),
-        "modalities": dict(tally.modalities.most_common()),
-    }
+def _undrawn(candidate: Candidate) -> Rejection:
+    reason = "not drawn by --balance" if candidate.modality else "no modality to balance by"
+    where = place(candidate.figure.source, candidate.image)
+    return Rejection(
+        id=candidate.figure.id, stage="selection", reason=reason, where=where, picture=candidate.figure.picture
+    )
 
 
 def _told(reasons: dict[str, int]) -> str:
