@@ -17,7 +17,7 @@ from llavamed_cli.corpus.clip import ClipScore, ClipScorer, load_clip
 from llavamed_cli.corpus.deduplicate import By, Seen
 from llavamed_cli.corpus.exclude import Excluded, read_excluded
 from llavamed_cli.corpus.modality import ModalityFound
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, Stage, place
+from llavamed_cli.corpus.screening import Rejection, ScreeningRules, reject
 from llavamed_cli.progress import Progress
 
 CLIP_AT_ONCE = 64
@@ -56,7 +56,7 @@ class Distinct:
         if isinstance(outcome, Rejection):
             return outcome
         if self.excluded and (tested := self.excluded.find(outcome.sha256, outcome.picture_hash)):
-            return _reject(outcome, "duplicate", "picture of an excluded set", tested.id)
+            return reject(outcome.figure, "duplicate", "picture of an excluded set", tested.id)
         if self.seen is None:
             return outcome
         caption = None if self._goes_on(outcome) else outcome.figure.caption
@@ -64,7 +64,7 @@ class Distinct:
         if earlier is None:
             return outcome
         bits = f", {earlier.bits} bits apart" if earlier.bits is not None else ""
-        return _reject(outcome, "duplicate", REASONS[earlier.by], f"of {earlier.id}{bits}")
+        return reject(outcome.figure, "duplicate", REASONS[earlier.by], f"of {earlier.id}{bits}")
 
     def _goes_on(self, candidate: Candidate) -> bool:
         """Whether it belongs to the same figure as the one before it, and rightly has the same caption."""
@@ -81,10 +81,10 @@ class Distinct:
         candidate = replace(candidate, modality=told, similarity=round(score.similarity, 4))
         if self.min_similarity is not None and score.similarity < self.min_similarity:
             detail = f"{score.similarity:.3f}"
-            return _reject(candidate, "pixels", f"caption and picture below {self.min_similarity:g}", detail)
+            return reject(candidate.figure, "pixels", f"caption and picture below {self.min_similarity:g}", detail)
         wanted = self.rules.modalities
         if wanted is not None and (told is None or told.name not in wanted):
-            return _reject(candidate, "pixels", "modality not wanted", told.name if told else "none is told")
+            return reject(candidate.figure, "pixels", "modality not wanted", told.name if told else "none is told")
         return candidate
 
 
@@ -107,9 +107,3 @@ def open_distinct(
         yield Distinct(rules, seen, excluded, clip, options.min_similarity)
         if clip and clip.truncated:
             progress.note(f"{clip.truncated} captions were longer than the CLIP reads; it saw their beginnings")
-
-
-def _reject(candidate: Candidate, stage: Stage, reason: str, detail: str) -> Rejection:
-    figure = candidate.figure
-    where = place(figure.source, candidate.image)
-    return Rejection(id=figure.id, stage=stage, reason=reason, where=where, detail=detail, picture=figure.picture)

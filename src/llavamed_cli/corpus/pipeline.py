@@ -24,7 +24,7 @@ from llavamed_cli.corpus.lessons import Dialogue, Exchange, Lesson
 from llavamed_cli.corpus.license_policy import parse_license_policy
 from llavamed_cli.corpus.pictures import Staged
 from llavamed_cli.corpus.report import write_report
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, place, screen_batch
+from llavamed_cli.corpus.screening import Rejection, ScreeningRules, reject, screen_batch
 from llavamed_cli.corpus.selection import draw_balanced, is_held_out
 from llavamed_cli.corpus.sources.open_sources import Sources, locate_all
 from llavamed_cli.corpus.spool import Spool, read_spool, write_spool
@@ -201,10 +201,7 @@ def _lesson(candidate: Candidate, exchanges: tuple[Exchange, ...]) -> Lesson:
 
 def _undrawn(candidate: Candidate) -> Rejection:
     reason = "not drawn by --balance" if candidate.modality else "no modality to balance by"
-    where = place(candidate.figure.source, candidate.image)
-    return Rejection(
-        id=candidate.figure.id, stage="selection", reason=reason, where=where, picture=candidate.figure.picture
-    )
+    return reject(candidate.figure, "selection", reason)
 
 
 def _told(reasons: dict[str, int]) -> str:

@@ -71,7 +71,7 @@ def _columns(counts: Counter[int], bins: int, name: Callable[[int], str]) -> lis
 def _set_aside(rejections: Rejections) -> list[dict[str, Any]]:
     """Samples of what was set aside, a few a reason, with their pictures where these still lie where they lay."""
     return [
-        {"reason": f"{stage}: {reason}", "id": item.id, "detail": item.detail, "picture": _thumbnail(item.picture)}
+        {"reason": f"{stage}: {reason}", "item": item, "picture": _thumbnail(item.picture)}
         for (stage, reason), items in sorted(rejections.shown.items(), key=lambda entry: _order(entry[0]))
         for item in items
     ]

@@ -44,7 +44,7 @@ Stage = Literal["read", "metadata", "caption", "header", "pixels", "duplicate", 
 class Rejection:
     """A record that was set aside. reason: one of few, to count by. detail: what is particular to this one.
 
-    picture: where its picture lies, if it is at hand, for the report.
+    picture: where its picture lies, if it is at hand, and caption: for the report.
     """
 
     id: str | None
@@ -53,10 +53,12 @@ class Rejection:
     where: str
     detail: str | None = None
     picture: Path | None = None
+    caption: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in rejected.jsonl."""
-        return {name: value for name, value in vars(self).items() if value is not None and name != "picture"}
+        told = ("id", "stage", "reason", "where", "detail")
+        return {name: value for name in told if (value := getattr(self, name)) is not None}
 
 
 def unreadable(fault: Fault) -> Rejection:
@@ -115,29 +117,29 @@ def screen_text(figure: Figure, rules: ScreeningRules) -> Screened | Rejection:
     """Pass a figure through what can be told without its picture; the first fault gives the reason."""
     domain = rules.domain
     if figure.remote is None and not figure.picture.is_file():
-        return _reject(figure, "metadata", "no picture file", f"{figure.picture.name} is not there")
+        return reject(figure, "metadata", "no picture file", f"{figure.picture.name} is not there")
     if not rules.licenses.accepts(figure.source.license):
-        return _reject(figure, "metadata", "licence not accepted", figure.source.license or "none is stated")
+        return reject(figure, "metadata", "licence not accepted", figure.source.license or "none is stated")
     if len(figure.caption) > MAX_CHARACTERS:
         detail = f"{len(figure.caption):,} characters, at most {MAX_CHARACTERS:,} read"
-        return _reject(figure, "caption", "caption too long", detail)
+        return reject(figure, "caption", "caption too long", detail)
     words = word_count(figure.caption)
     if words < MIN_WORDS:
         reason = "caption too short" if words else "no caption"
-        return _reject(figure, "caption", reason, f"{words} word(s), at least {MIN_WORDS} wanted")
+        return reject(figure, "caption", reason, f"{words} word(s), at least {MIN_WORDS} wanted")
     quality = score_caption(figure.caption, domain)
     if quality.score < rules.min_quality:
         lowering = ", ".join(f"{name} {part:+.2f}" for name, part in quality.parts.items() if part)
         detail = f"{quality.score:.2f}: {lowering}"
-        return _reject(figure, "caption", f"caption quality below {rules.min_quality:g}", detail)
+        return reject(figure, "caption", f"caption quality below {rules.min_quality:g}", detail)
     modality = find_modality(figure.caption, figure.mentions, domain)
     if rules.charts == "drop" and (chart := find_chart(figure.caption, domain)):
-        return _reject(figure, "caption", "chart or schematic", ", ".join(chart))
+        return reject(figure, "caption", "chart or schematic", ", ".join(chart))
     panels = find_panels(figure.caption)
     if rules.panels == "drop" and panels.labels:
-        return _reject(figure, "caption", "several panels by its caption", ", ".join(panels.labels))
+        return reject(figure, "caption", "several panels by its caption", ", ".join(panels.labels))
     if not rules.wants(modality):
-        return _reject(figure, "caption", "modality not wanted", modality.name if modality else "none is told")
+        return reject(figure, "caption", "modality not wanted", modality.name if modality else "none is told")
     return Screened(figure, quality, modality, panels)
 
 
@@ -147,21 +149,21 @@ def screen_picture(screened: Screened, rules: ScreeningRules, staged: Path) -> I
     try:
         size = picture_size(figure.picture)
     except PictureError as error:
-        yield _reject(figure, "header", "unreadable picture", f"{figure.picture.name}: {error.what}")
+        yield reject(figure, "header", "unreadable picture", f"{figure.picture.name}: {error.what}")
         return
     if size is not None and min(size) < MIN_SIDE:
         detail = f"{figure.picture.name}: {size[0]} x {size[1]} pixels, each side at least {MIN_SIDE} wanted"
-        yield _reject(figure, "header", "picture too small", detail)
+        yield reject(figure, "header", "picture too small", detail)
         return
     try:
         name = keep_picture(figure.picture, Path(figure.id).name, staged)
     except PictureError as error:
-        yield _reject(figure, "pixels", "unreadable picture", f"{figure.picture.name}: {error.what}")
+        yield reject(figure, "pixels", "unreadable picture", f"{figure.picture.name}: {error.what}")
         return
     picture = open_picture(staged / name)
     boxes = [] if rules.panels == "keep" else find_gutters(picture)
     if rules.panels == "drop" and len(boxes) > 1:
-        yield _reject(figure, "pixels", "several panels by its picture", f"{len(boxes)} panels")
+        yield reject(figure, "pixels", "several panels by its picture", f"{len(boxes)} panels")
     elif rules.panels == "split" and (len(boxes) > 1 or screened.panels.labels):
         yield from _split(screened, picture, boxes, rules, staged / name)
     else:
@@ -176,7 +178,7 @@ def _split(
     parts = split_panels(picture, boxes, screened.panels)
     if parts is None:
         detail = f"{len(screened.panels.labels)} by its caption, {len(boxes)} by its picture"
-        yield _reject(figure, "pixels", "panels that cannot be told apart", detail)
+        yield reject(figure, "pixels", "panels that cannot be told apart", detail)
         return
     for panel, part in parts:
         told = replace(figure.source, figure=f"{figure.source.figure or figure.label or figure.id} {panel.label}")
@@ -185,7 +187,7 @@ def _split(
         if isinstance(read, Rejection):
             yield read
         elif min(part.size) < MIN_SIDE:
-            yield _reject(alone, "pixels", "panel too small", f"{part.width} x {part.height} pixels")
+            yield reject(alone, "pixels", "panel too small", f"{part.width} x {part.height} pixels")
         else:
             name = keep_drawing(Drawing(f"{file.stem}-{panel.label}", part.copy), file.parent)
             yield _candidate(read, file.parent / name, part, panels=0)
@@ -203,9 +205,17 @@ def _candidate(screened: Screened, file: Path, picture: Image, *, panels: int) -
     )
 
 
-def _reject(figure: Figure, stage: Stage, reason: str, detail: str) -> Rejection:
-    where = place(figure.source, str(figure.picture))
-    return Rejection(id=figure.id, stage=stage, reason=reason, where=where, detail=detail, picture=figure.picture)
+def reject(figure: Figure, stage: Stage, reason: str, detail: str | None = None) -> Rejection:
+    """A figure set aside at a stage."""
+    return Rejection(
+        id=figure.id,
+        stage=stage,
+        reason=reason,
+        where=place(figure.source, str(figure.picture)),
+        detail=detail,
+        picture=figure.picture,
+        caption=figure.caption,
+    )
 
 
 def place(source: Source, picture: str) -> str:

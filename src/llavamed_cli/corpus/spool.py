@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, Any
 
 from llavamed_cli.corpus.candidates import Candidate, candidate_from_json
@@ -23,15 +24,20 @@ from llavamed_cli.records import Fault
 CANDIDATES, REJECTED, SUMMARY = "candidates.jsonl", "rejected.jsonl", "screened.json"
 SHOWN_PER_REASON = 2
 FIRST_FEW = 10
+CAPTION_SHOWN = 240
 
 
 @dataclass(frozen=True)
 class ShownRejection:
-    """A sample of what was set aside for one reason. picture: where it lay then; None where none was at hand."""
+    """A sample of what was set aside for one reason. picture: where it lay then; None where none was at hand.
+
+    caption: its first CAPTION_SHOWN characters.
+    """
 
     id: str | None
     detail: str | None
     picture: str | None
+    caption: str | None
 
 
 @dataclass
@@ -52,7 +58,8 @@ class Rejections:
             self.first.append(Fault(where=rejection.where, reason=told, record_id=rejection.id))
         shown = self.shown.setdefault(key, [])
         picture = str(rejection.picture) if rejection.picture else None
-        sample = ShownRejection(rejection.id, rejection.detail, picture)
+        caption = shorten(rejection.caption, CAPTION_SHOWN, placeholder=" ...") if rejection.caption else None
+        sample = ShownRejection(rejection.id, rejection.detail, picture, caption)
         if len(shown) < SHOWN_PER_REASON:
             shown.append(sample)
             return

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from llavamed_cli.corpus.batches import Batch, FigureList
 from llavamed_cli.corpus.in_order import map_in_order
 from llavamed_cli.corpus.license_policy import ANY_LICENSE, LicensePolicy
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening import Rejection, unreadable
 from llavamed_cli.corpus.sources.jats import MAX_XML_BYTES, read_article_file
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
@@ -109,10 +109,10 @@ class _Reader:
         for figure in read_article_file(xml, _by_name(remotes), faults.append, origin=Path(key)):
             if figure.source.pmcid not in (None, article.id.article):
                 raise DataError(f"the full text says that it is {figure.source.pmcid}")
-            yield from map(_unreadable, faults)
+            yield from map(unreadable, faults)
             faults.clear()
             yield self._with_picture(_of_article(figure, article, remotes.get(figure.picture)))
-        yield from map(_unreadable, faults)
+        yield from map(unreadable, faults)
 
     def _places(self, media: Iterable[RemoteFile]) -> dict[Path, RemoteFile]:
         """The pictures among `media` by where the cache keeps them; those left out whose names no folder takes."""
@@ -162,9 +162,3 @@ def _by_name(places: Mapping[Path, RemoteFile]) -> dict[str, Path]:
 def _set_aside(article: ArticleId, reason: str, detail: str | None) -> FigureList:
     name = str(article)
     return FigureList((Rejection(id=name, stage="metadata", reason=reason, where=f"pmc:{name}", detail=detail),))
-
-
-def _unreadable(fault: Fault) -> Rejection:
-    return Rejection(
-        id=fault.record_id, stage="read", reason="unreadable record", where=fault.where, detail=fault.reason
-    )
