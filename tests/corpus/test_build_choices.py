@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from llavamed_cli.corpus.build_options import BuildOptions, ScreenOptions, TeacherOptions
+from llavamed_cli.corpus.clip import ClipScore
 from llavamed_cli.corpus.dry_run import rehearse
 from llavamed_cli.corpus.pipeline import build_data
 from llavamed_cli.errors import UsageError
@@ -198,3 +199,30 @@ def test_a_benchmarks_pictures_are_left_out(mixed: Path, tmp_path: Path) -> None
     figures = build(mixed, tmp_path / "out", ScreenOptions(exclude=(benchmark,)))
     assert figures["kept"] == 17
     assert figures["reasons"]["duplicate: picture of an excluded set"] == 1
+
+
+class ScriptedClip:
+    """Stands for a CLIP (test_clip.py has a real one): sure of an MRI, and that odd captions fit their pictures."""
+
+    truncated = 0
+
+    def score(self, pairs: list[tuple[Path, str]]) -> list[ClipScore]:
+        odd = [int(caption.rstrip(".").split()[-1]) % 2 for _, caption in pairs]
+        return [ClipScore(0.1 + 0.2 * each, truncated=False, modality="MRI", share=0.9) for each in odd]
+
+
+def test_a_clip_names_what_the_text_does_not_and_filters(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llavamed_cli.corpus.distinct.load_clip", lambda *_, **__: ScriptedClip())
+    untold = "A round bright lesion beside the midline, case {}."
+    lines = [json.loads(line) for line in mixed.read_text(encoding="utf-8").splitlines()]
+    lines = [
+        {**record, "caption": untold.format(number)} if number > 15 else record for number, record in enumerate(lines)
+    ]
+    mixed.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    clip = ScreenOptions(clip=tmp_path, modalities=("MRI",))
+    figures = build(mixed, tmp_path / "out", clip)
+    assert figures["modalities"] == {"MRI": 9}, "four by their text, five by their picture"
+    near = build(mixed, tmp_path / "near", ScreenOptions(clip=tmp_path, min_similarity=0.2))
+    assert near["kept"] == 10 and near["reasons"]["pixels: caption and picture below 0.2"] == 11

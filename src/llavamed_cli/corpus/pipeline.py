@@ -111,6 +111,9 @@ def _begin(options: BuildOptions, sources: Sources) -> Run:
         inputs["--images"] = options.images
     if Path(options.domain).is_file():
         inputs["--domain"] = Path(options.domain)
+    if options.screen.clip is not None:
+        inputs["--clip"] = options.screen.clip
+    inputs |= {f"--exclude {place}": place for place in options.screen.exclude}
     return begin_run(options.out, "build-data", options=options.identity(), inputs=inputs, seed=options.seed)
 
 
