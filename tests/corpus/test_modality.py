@@ -25,6 +25,20 @@ from llavamed_cli.corpus.modality import find_modality
         ("Section stained with hematoxylin and eosin.", "histopathology"),
         ("Gross specimen with a white cut surface.", "gross pathology"),
         ("Confocal microscopy of neurons.", "microscopy"),
+        ("Bitewing and panoramic views of the molars.", "X-ray"),
+        ("HR-pQCT of the distal radius.", "CT"),
+        ("Tractography of the corpus callosum.", "MRI"),
+        ("Sagittal T2* map of the knee, spin echo.", "MRI"),
+        ("Transrectal sonogram of the prostate, B mode.", "ultrasound"),
+        ("68Ga-DOTATATE uptake in the pancreas.", "PET"),
+        ("Lymphoscintigraphy of the left leg (99mTc).", "PET"),
+        ("Laryngoscopic view of the cords.", "endoscopy"),
+        ("Nailfold capillaroscopy.", "dermoscopy"),
+        ("Indocyanine green angiography of the choroid.", "fundus"),
+        ("Semithin section, methylene blue.", "histopathology"),
+        ("Lesion at necropsy.", "gross pathology"),
+        ("Scanning electron image of the cochlea.", "microscopy"),
+        ("Fibroblasts expressing green fluorescent protein (GFP).", "microscopy"),
     ],
 )
 def test_a_modality_is_told_by_its_words(caption: str, name: str, domain: Domain) -> None:
@@ -37,7 +51,17 @@ def test_a_modality_is_told_by_its_words(caption: str, name: str, domain: Domain
 
 @pytest.mark.parametrize(
     "caption",
-    ["Structure by X-ray diffraction.", "The Ct value of the PCR.", "Embedded in OCT compound.", "The act of seeing."],
+    [
+        "Structure by X-ray diffraction.",
+        "The Ct value of the PCR.",
+        "Embedded in OCT compound.",
+        "The act of seeing.",
+        "A bottle of PET film, a PET bottle.",
+        "The gastric fundus.",
+        "Two children with macroscopic haematuria.",
+        "Binding of the drug to CT-DNA.",
+        "Relative fluorescence intensity of the dye.",
+    ],
 )
 def test_words_that_only_look_alike_tell_nothing(caption: str, domain: Domain) -> None:
     assert find_modality(caption, (), domain) is None
@@ -58,6 +82,8 @@ def test_a_caption_outweighs_mentions_and_a_second_modality_makes_it_unclear(dom
         "Flow chart of the patients who had an endoscopy.",
         "Timeline of the treatment. CT, computed tomography; TEE, transesophageal echocardiography.",
         "(A) Domain structure: a cytoplasmic tail (CT) at the end. (B) The CT in other species.",
+        "Diagram of participant flow. MRI indicates magnetic resonance imaging; CT, computed tomography.",
+        "Correlation between FDG uptake and age.",
         "Southern blot; the membrane was exposed to X-ray film.",
         "Erythematous rash over the chest and abdomen.",
         "",
@@ -77,6 +103,33 @@ def test_two_hints_are_enough_where_nothing_names_a_modality_and_one_is_not(doma
     assert found is not None and (found.name, found.evidence) == ("histopathology", ("Stained", "sections"))
     assert find_modality("Sections of the tibia.", (), domain) is None
     assert find_modality("Stained tibia, deeply staining.", (), domain) is None  # one word twice
+
+
+def test_three_hints_are_enough_beside_a_chart(domain: Domain) -> None:
+    caption = "a. Immunostaining is perinuclear{} in the mutant. b. Immunoblots of the extracts."
+    found = find_modality(caption.format(" and punctate"), (), domain)
+    assert found is not None and (found.name, found.clear) == ("microscopy", False)
+    assert find_modality(caption.format(""), (), domain) is None
+
+
+def test_what_something_is_laid_over_speaks_only_where_nothing_else_does(domain: Domain) -> None:
+    found = find_modality("Raclopride images superimposed on the mean T1-weighted MRI of the group.", (), domain)
+    assert found is not None and (found.name, found.clear) == ("PET", False)
+    alone = find_modality("Lesions of all patients overlaid on a T1-weighted MRI template.", (), domain)
+    assert alone is not None and (alone.name, alone.clear) == ("MRI", True)
+
+
+def test_only_a_caption_that_names_its_modality_is_clear(domain: Domain) -> None:
+    hinted = find_modality("Stained sections of the tibia.", (), domain)
+    mentioned = find_modality("Remission after four months.", ["A CT showed smaller lesions (Figure 1)."], domain)
+    both = find_modality("A hypodense lesion, mean size 4 cm.", ["On CT it did not enhance (Figure 1)."], domain)
+    named = find_modality("CT of a hypodense lesion.", (), domain)
+    assert [found and (found.name, found.clear) for found in (hinted, mentioned, both, named)] == [
+        ("histopathology", False),
+        ("CT", False),
+        ("CT", False),
+        ("CT", True),
+    ]
 
 
 def test_hints_decide_between_modalities_that_are_named(domain: Domain) -> None:
@@ -100,6 +153,6 @@ def test_mentions_are_asked_where_the_caption_says_nothing(domain: Domain) -> No
 
 def test_a_hostile_caption_is_read_in_time(domain: Domain) -> None:
     started = time.process_time()
-    for unit in ("x-", "CT, ", "a (", "A and ", "Fig. 1, "):
+    for unit in ("x-", "CT, ", "a (", "A and ", "Fig. 1, ", "MRI indicates m ", "overlaid on a ", "overlaid on -"):
         find_modality((unit * 20_000)[:20_000], ((unit * 20_000)[:20_000],), domain)
     assert time.process_time() - started < 5

@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llavamed_cli.corpus.domain import Domain, Modality
 from llavamed_cli.corpus.sentences import split_sentences
 
-BESIDE_A_CHART, BESIDE_STATISTICS = 0.3, 0.7
-"""What a word that names a modality counts in a sentence with words for charts, or for statistics; else 1."""
+BESIDE_A_CHART, BESIDE_STATISTICS, BESIDE_A_STATISTIC = 0.3, 0.6, 0.7
+"""What a word that names a modality counts in a sentence with words for charts, with several for statistics, or with
+one, which may be a count or look like another word; else 1."""
 HINT, MOST_HINTS = 0.4, 3
 """What each word counts that only speaks for a modality, each once in a caption, and how many count."""
 STEM = 5
 """Hints that begin with the same letters are one: "stained" and "staining"."""
+MENTIONED = 0.5
+"""What it counts that mentions name a modality, beside a hint in the caption."""
 ENOUGH, ENOUGH_BESIDE_A_CHART = 0.7, 1.0
-"""Below this, a figure is of no modality: a word that names it is enough, or two hints where there is no chart."""
+"""Below this, a figure is of no modality: a word that names it is enough, or two hints; beside a chart, three."""
 
 _GLOSSARY = re.compile(
     r"(?:(?:^|(?<=[;.,:]\s))(?:and\s)?[A-Z][\w/+-]{0,9}(?:[,:]|\s?=)\s[a-zA-Z][^;,=.]{2,60}(?:[;,.]\s?|$)){2,}"
 )
 """Abbreviations told one after the other: "CT, computed tomography; RV, right ventricle"."""
+_INDICATES = re.compile(r"\b(?P<first>[A-Z])[\w/+-]{0,8}[A-Z\d]\sindicates\s(?=(?i:(?P=first)))[^.]{2,400}(?:\.|$)")
+"""The same as some journals have it: "MRI indicates magnetic resonance imaging; CT, computed tomography."."""
+_GROUND = re.compile(
+    r"\b(?:superimposed|superposed|overlaid|overlayed|overlain|projected|rendered|displayed|co-?registered)"
+    r"\s(?:on|onto|upon|over|to|with)(?:\s[\w*/-]{1,30}){1,8}",
+    re.I,
+)
+"""What something else is laid over: "overlaid on a T1-weighted template"."""
 _SHORT, _LONG = r"(?P<short>[A-Z][A-Za-z]{1,5})", r"(?P<long>[A-Za-z][\w-]{0,30}(?:\s[\w-]{1,30}){1,4})"
 _SPELT_OUT = (
     re.compile(rf"(?<![\w-]){_LONG}\s\({_SHORT}\)"),  # "cytoplasmic tail (CT)"
@@ -39,7 +50,8 @@ _FIGURE_NUMBERS = re.compile(r"\bfig(?:ure)?s?\.?\s*(\d+)[a-z]{0,2}(?:\s*(?:[,&â
 class ModalityFound:
     """name: as the domain has it. evidence: the words that say so.
 
-    clear: the caption names no other modality, and no chart, which may be about pictures without being one.
+    clear: the caption itself names this modality and no other, and no chart, which may be about pictures without being
+    one. What only hints or mentions tell is likely, not clear.
     """
 
     name: str
@@ -57,27 +69,44 @@ class _Vote:
 def find_modality(caption: str, mentions: Sequence[str], domain: Domain) -> ModalityFound | None:
     """The modality that most words speak for; of equals, the domain's first. None if too little does."""
     told = _without_other_meanings(without_abbreviations(caption), caption, domain)
+    named = {modality.name for modality in domain.modalities if modality.found(told)}
     drawn = domain.words["chart"].count(told) > 0
-    votes = _heard(told, domain)
-    if drawn:
-        votes = {name: vote for name, vote in votes.items() if vote.words}
-    named = {name for name, vote in votes.items() if vote.words}
-    name = _winner(votes, ENOUGH_BESIDE_A_CHART if drawn else ENOUGH)
-    if name is None and not drawn:
-        votes = _heard(_without_other_meanings(caption, caption, domain), domain)
-        name = _winner(votes)
-    if name is None and not drawn and not domain.words["statistics"].count(told):
-        votes = _heard(" ".join(filter(_of_one_figure, mentions)), domain, with_hints=False)
-        name = _winner(votes)
+    enough = ENOUGH_BESIDE_A_CHART if drawn else ENOUGH
+    votes = _heard(_GROUND.sub(" ", told), domain)
+    name = _winner(votes, enough)
+    if name is None:
+        votes = _heard(told, domain)
+        name = _winner(votes, enough)
+    if not drawn:
+        if name is None:
+            votes = _heard(_without_other_meanings(caption, caption, domain), domain)
+            name = _winner(votes)
+        if name is None or not votes[name].words:
+            votes = _with_mentions(votes, mentions, domain, alone=not domain.words["statistics"].count(told))
+            name = _winner(votes)
     if name is None:
         return None
     evidence = dict.fromkeys([*votes[name].words, *votes[name].hints])
-    return ModalityFound(name, tuple(evidence), clear=named <= {name} and not drawn)
+    return ModalityFound(name, tuple(evidence), clear=named == {name} and not drawn)
+
+
+def _with_mentions(
+    votes: dict[str, _Vote], mentions: Sequence[str], domain: Domain, *, alone: bool
+) -> dict[str, _Vote]:
+    """The hints of a caption that names no modality, with what its mentions name; if `alone`, those without hints."""
+    spoken = _heard(" ".join(filter(_of_one_figure, mentions)), domain, with_hints=False)
+    both = {
+        name: replace(vote, weight=vote.weight + MENTIONED, words=vote.words + spoken[name].words)
+        if name in spoken
+        else vote
+        for name, vote in votes.items()
+    }
+    return spoken if alone and _winner(both) is None else both
 
 
 def without_abbreviations(caption: str) -> str:
     """`caption` without the abbreviations that it spells out: they may speak of what is not in the picture."""
-    return _GLOSSARY.sub(" ", caption)
+    return _INDICATES.sub(" ", _GLOSSARY.sub(" ", caption))
 
 
 def _without_other_meanings(text: str, caption: str, domain: Domain) -> str:
@@ -119,7 +148,8 @@ def _vote(modality: Modality, sentences: Sequence[tuple[str, float]], plain: str
 def _weight(sentence: str, domain: Domain) -> float:
     if domain.words["chart"].count(sentence):
         return BESIDE_A_CHART
-    return BESIDE_STATISTICS if domain.words["statistics"].count(sentence) else 1.0
+    statistics = {word.lower() for word in domain.words["statistics"].found(sentence)}
+    return (1.0, BESIDE_A_STATISTIC, BESIDE_STATISTICS)[min(len(statistics), 2)]
 
 
 def _of_one_figure(mention: str) -> bool:

@@ -145,12 +145,12 @@ def test_a_fault_that_passes_is_asked_again(
         "429": openai_server.error(429, "slow down", "rate_limit_exceeded"),
         "html": openai_server.Fault(200, "<!doctype html><html>Sign in</html>", kind="text/html"),
         "nothing": openai_server.Fault(200, ""),
-        "slow": openai_server.Fault(200, "{}", seconds=0.4),
+        "slow": openai_server.Fault(200, "{}", seconds=4.0),
         "closed": openai_server.Fault(200, completion("x"), close=True),
         "error in 200": openai_server.Fault(200, {"error": {"message": "upstream", "code": 502}}),
     }
     server = serve(lambda body, times: faults[kind] if times == 1 else None)
-    hurried = Patience(tries=3, first_wait=0.02, longest_wait=0.1, answer=0.2)
+    hurried = Patience(tries=3, first_wait=0.02, longest_wait=0.1, answer=2.0)
     lessons = teach(server, candidates(6), concurrency=3, patience=hurried)
     assert all(taught.exchanges for _, taught in lessons)
     assert set(server.sent.values()) == {2}
