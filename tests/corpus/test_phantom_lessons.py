@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from llavamed_cli.corpus.phantoms import phantom_lessons
 from llavamed_cli.corpus.pictures import Drawing
-from llavamed_cli.phantoms import caption, draw_phantoms, questions
+from llavamed_cli.phantoms import draw_phantoms, questions
 
 
 def test_phantoms_are_called_what_they_are() -> None:
@@ -15,8 +15,6 @@ def test_phantoms_are_called_what_they_are() -> None:
 def test_questions_stay_in_the_order_that_gives_nothing_away() -> None:
     for lesson, phantom in zip(phantom_lessons(20, 3), draw_phantoms(20, split="train", seed=3), strict=True):
         (dialogue,) = lesson.dialogues
-        *asked, (_, told) = dialogue.exchanges
-        assert asked == [(question.text, question.answer) for question in questions(phantom)]
-        assert told == caption(phantom), "what tells all comes last"
+        assert dialogue.exchanges == tuple((question.text, question.answer) for question in questions(phantom))
         assert lesson.modality == phantom.modality
         assert isinstance(lesson.picture, Drawing)

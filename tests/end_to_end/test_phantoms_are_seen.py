@@ -2,8 +2,8 @@
 
 Every closed question about a phantom is a fair coin to whoever does not see it (tests/phantoms/test_questions.py), so
 what is above one half on pictures never trained on is sight and nothing else. The same model without the picture must
-stay at chance. Each conversation ends with the caption, which tells every side and size where questions ask
-about a few: without it, sides stay at chance.
+stay at chance. It is tuned on captions beside conversations: a caption tells every side and size that its picture
+shows, where a conversation asks about a few, and without captions sides and sizes stay at chance.
 """
 
 from __future__ import annotations
@@ -37,7 +37,20 @@ def test_a_model_from_nothing_learns_to_look(tmp_path: Path, llavamed: Callable[
     parts = ("--language-model", "tiny", "--vision-tower", "tiny")
     pace = ("--batch-size", 16, "--max-tokens", 512, "--lr", "1.5e-3")
     run("align", data, *parts, *pace, "--steps", 20, "--out", aligned)
-    run("tune", data, "--model", aligned, *pace, "--epochs", EPOCHS, "--save-every", 500, "--out", tuned)
+    run(
+        "tune",
+        data,
+        data / "align.jsonl",
+        "--model",
+        aligned,
+        *pace,
+        "--epochs",
+        EPOCHS,
+        "--save-every",
+        500,
+        "--out",
+        tuned,
+    )
     run("eval", tuned, f"blind:{tuned}", "--on", f"phantoms:{HELD_OUT}", "--max-new-tokens", 24, "--out", report)
 
     scores = json.loads((report / "scores.json").read_text())["benchmarks"]["phantoms"]["answerers"]

@@ -80,7 +80,7 @@ def test_conversations_have_about_four_closed_and_one_or_two_open_questions(conv
     lengths = [len(conversation) for conversation in conversations]
     assert 3.5 < np.mean(closed) < 4.5
     assert 1.2 < np.mean(lengths) - np.mean(closed) < 2.2
-    assert (min(lengths), max(lengths)) == (3, 8)
+    assert (min(lengths), max(lengths)) == (3, 6)
 
 
 def test_every_closed_text_is_a_fair_coin(conversations: list[Conversation]) -> None:

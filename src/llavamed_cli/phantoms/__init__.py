@@ -7,12 +7,11 @@ Importing this package imports neither numpy nor PIL; drawing does.
 """
 
 from llavamed_cli.phantoms.captions import caption
-from llavamed_cli.phantoms.questions import DESCRIBE, PhantomQuestion, questions
+from llavamed_cli.phantoms.questions import PhantomQuestion, questions
 from llavamed_cli.phantoms.truth import CITATION, Disc, Finding, Phantom, Pose, Truth, draw_phantoms
 
 __all__ = [
     "CITATION",
-    "DESCRIBE",
     "Disc",
     "Finding",
     "Phantom",

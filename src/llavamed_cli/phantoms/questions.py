@@ -42,15 +42,13 @@ IS_SIDE = ("Is there a {name} on the {side}?", "Is a {name} seen on the {side}?"
 IS_SIZE = ("Is there a {size} {name}?", "Is a {size} {name} seen?")
 WHICH_SIDE = ("Which side has a {name}?", "On which side is a {name} seen?")
 WHAT_SIZE = ("What size of {name} is there?", "What size of {name} is seen?")
-DESCRIBE = "What does this show?"
-"""Asked last, where it is asked: its answer, the caption, tells all."""
 HOW_MANY = ("How many {plural} are there?", "How many {plural} are seen?")
 
 
 def questions(phantom: Phantom) -> tuple[PhantomQuestion, ...]:
-    """The conversation about a phantom, in the order in which it may be asked: 3 to 8 questions, the same each time.
+    """The conversation about a phantom, in the order in which it may be asked: 3 to 6 questions, the same each time.
 
-    On average 4 of them are closed and 1.75 open. A conversation cut short keeps the promise above; one put in
+    On average 3.75 of them are closed and 1.5 open. A conversation cut short keeps the promise above; one put in
     another order does not.
     """
     rng = phantom.generator("questions")
@@ -76,7 +74,7 @@ def _about_scale_bar(rng: np.random.Generator, truth: Truth) -> list[PhantomQues
 
 
 def _about_findings(rng: np.random.Generator, truth: Truth) -> list[PhantomQuestion]:
-    """First what there is: one by one, or in one open question. Then two details of each finding that is there."""
+    """First what there is: one by one, or in one open question. Then two details of what is there."""
     if rng.random() < 0.75:
         asked = [FINDING_NAMES[i] for i in rng.permutation(len(FINDING_NAMES))]
         first = [_closed(rng, IS_FINDING, truth.finding(name) is not None, "PRES", name=name) for name in asked]
@@ -87,19 +85,18 @@ def _about_findings(rng: np.random.Generator, truth: Truth) -> list[PhantomQuest
 
 
 def _details(rng: np.random.Generator, truth: Truth) -> list[PhantomQuestion]:
-    """Of each finding a closed and an open detail, and never the same one."""
-    findings = [truth.findings[i] for i in rng.permutation(len(truth.findings))]
-    return [question for finding in findings for question in _about_one(rng, finding)]
-
-
-def _about_one(rng: np.random.Generator, finding: Finding) -> list[PhantomQuestion]:
+    """A closed and an open detail: of one finding two different ones, of two findings one each."""
+    if not truth.findings:
+        return []
+    first, *rest = (truth.findings[i] for i in rng.permutation(len(truth.findings)))
     if _coin(rng):
         side = "left" if _coin(rng) else "right"
-        closed = _closed(rng, IS_SIDE, finding.side == side, "POS", name=finding.name, side=side)
+        closed = _closed(rng, IS_SIDE, first.side == side, "POS", name=first.name, side=side)
     else:
         size = "small" if _coin(rng) else "large"
-        closed = _closed(rng, IS_SIZE, finding.size == size, "SIZE", name=finding.name, size=size)
-    return [closed, _open_detail(rng, finding, told=closed.question_type)]
+        closed = _closed(rng, IS_SIZE, first.size == size, "SIZE", name=first.name, size=size)
+    second = rest[0] if rest else first
+    return [closed, _open_detail(rng, second, told=closed.question_type)]
 
 
 def _open_detail(rng: np.random.Generator, finding: Finding, told: str) -> PhantomQuestion:
