@@ -11,7 +11,7 @@ from llavamed_cli import errors
 from llavamed_cli.conversation_format import parse_sample
 from llavamed_cli.corpus.build_options import TeacherOptions
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.captions import CaptionQuality
+from llavamed_cli.corpus.screening.captions import CaptionQuality
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId
 from llavamed_cli.corpus.sources.polite_http import Patience

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from llavamed_cli.corpus.gutters import Box, find_gutters
+from llavamed_cli.corpus.screening.gutters import Box, find_gutters
 
 COMPOSED = 100
 GRIDS = ((2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (3, 2), (2, 3))

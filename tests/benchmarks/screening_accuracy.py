@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llavamed_cli.corpus.captions import find_chart
 from llavamed_cli.corpus.domain import Domain, load_domain
-from llavamed_cli.corpus.modality import find_modality
-from llavamed_cli.corpus.panels import find_panels
+from llavamed_cli.corpus.screening.captions import find_chart
+from llavamed_cli.corpus.screening.modality import find_modality
+from llavamed_cli.corpus.screening.panels import find_panels
 from llavamed_cli.corpus.sources.jats import read_jats
 from llavamed_cli.records import Figure
 

@@ -10,10 +10,10 @@ import pytest
 
 from llavamed_cli.conversation_format import read_samples
 from llavamed_cli.corpus.build_options import BuildOptions
-from llavamed_cli.corpus.captions import score_caption
 from llavamed_cli.corpus.domain import Domain, load_domain
-from llavamed_cli.corpus.modality import find_modality
 from llavamed_cli.corpus.pipeline import build_data
+from llavamed_cli.corpus.screening.captions import score_caption
+from llavamed_cli.corpus.screening.modality import find_modality
 from llavamed_cli.corpus.teacher.dialogue import read_dialogue
 from llavamed_cli.corpus.teacher.grounding import FINDING, MEASUREMENT, OTHER_SIDE, SIDE
 from llavamed_cli.corpus.teacher.prompts import messages

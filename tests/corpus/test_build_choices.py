@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from llavamed_cli.corpus.build_options import BuildOptions, ScreenOptions, TeacherOptions
-from llavamed_cli.corpus.clip import ClipScore
 from llavamed_cli.corpus.dry_run import rehearse
 from llavamed_cli.corpus.pipeline import build_data
+from llavamed_cli.corpus.screening.clip import ClipScore
 from llavamed_cli.errors import UsageError
 from llavamed_cli.progress import Silent
 
@@ -214,7 +214,7 @@ class ScriptedClip:
 def test_a_clip_names_what_the_text_does_not_and_filters(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llavamed_cli.corpus.distinct.load_clip", lambda *_, **__: ScriptedClip())
+    monkeypatch.setattr("llavamed_cli.corpus.screening.distinct.load_clip", lambda *_, **__: ScriptedClip())
     untold = "A round bright lesion beside the midline, case {}."
     lines = [json.loads(line) for line in mixed.read_text(encoding="utf-8").splitlines()]
     lines = [

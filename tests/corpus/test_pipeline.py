@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from llavamed_cli.conversation_format import read_samples
-from llavamed_cli.corpus import data_folder, screening
+from llavamed_cli.corpus import data_folder
 from llavamed_cli.corpus.build_options import BuildOptions, ScreenOptions, TeacherOptions
 from llavamed_cli.corpus.pipeline import build_data
+from llavamed_cli.corpus.screening import stages
 from llavamed_cli.errors import DataError, OutputFolderError, UsageError
 from llavamed_cli.model.images import open_picture
 from llavamed_cli.progress import Silent
@@ -95,7 +96,7 @@ def test_every_record_is_kept_or_named_with_its_reason(pairs: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 9])
-@pytest.mark.parametrize(("room", "step"), [(screening, "keep_picture"), (data_folder, "keep")])
+@pytest.mark.parametrize(("room", "step"), [(stages, "keep_picture"), (data_folder, "keep")])
 def test_an_interrupted_run_goes_on_and_ends_the_same(
     room: ModuleType, step: str, stop_at: int, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

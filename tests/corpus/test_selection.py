@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llavamed_cli.corpus.candidates import Candidate, candidate_from_json
-from llavamed_cli.corpus.captions import CaptionQuality
-from llavamed_cli.corpus.modality import ModalityFound
+from llavamed_cli.corpus.screening.captions import CaptionQuality
+from llavamed_cli.corpus.screening.modality import ModalityFound
 from llavamed_cli.corpus.selection import draw_balanced, is_held_out
 from llavamed_cli.records import Figure, Source
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.records import Figure
 
 

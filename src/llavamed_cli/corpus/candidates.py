@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llavamed_cli.corpus.captions import CaptionQuality
-from llavamed_cli.corpus.modality import ModalityFound
-from llavamed_cli.corpus.picture_hash import PictureHash
+from llavamed_cli.corpus.screening.captions import CaptionQuality
+from llavamed_cli.corpus.screening.modality import ModalityFound
+from llavamed_cli.corpus.screening.picture_hash import PictureHash
 from llavamed_cli.records import Figure, Source
 
 

@@ -21,7 +21,7 @@ from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Lesson, align_sample, instruct_samples
 from llavamed_cli.corpus.pictures import keep
-from llavamed_cli.corpus.screening import Rejection, place
+from llavamed_cli.corpus.screening.stages import Rejection, place
 from llavamed_cli.corpus.spool import Rejections, Spool
 from llavamed_cli.corpus.teacher.teaching import Drop
 from llavamed_cli.errors import PictureError

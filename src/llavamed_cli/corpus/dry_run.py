@@ -15,7 +15,7 @@ from typing import Any
 from llavamed_cli.corpus.batches import Batch
 from llavamed_cli.corpus.build_options import BuildOptions
 from llavamed_cli.corpus.pipeline import screening_rules
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, screen_text
+from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, screen_text
 from llavamed_cli.corpus.sources.open_sources import locate_all
 from llavamed_cli.corpus.teacher.choose import check_teacher, estimate_cost
 from llavamed_cli.progress import Bar, Progress

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llavamed_cli.corpus.captions import word_count
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.pictures import Drawing, Staged
+from llavamed_cli.corpus.screening.captions import word_count
 from llavamed_cli.records import IMAGE_MARKER, Sample, Source, Turn
 
 BRIEF_BELOW = 30

@@ -17,14 +17,14 @@ from typing import Any
 from llavamed_cli.corpus.build_options import BuildOptions
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.data_folder import DataFolder, Tally, open_data_folder
-from llavamed_cli.corpus.distinct import open_distinct
 from llavamed_cli.corpus.domain import Domain, load_domain
 from llavamed_cli.corpus.engine import open_engine
 from llavamed_cli.corpus.lessons import Dialogue, Exchange, Lesson
-from llavamed_cli.corpus.license_policy import parse_license_policy
 from llavamed_cli.corpus.pictures import Staged
 from llavamed_cli.corpus.report import write_report
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, reject, screen_batch
+from llavamed_cli.corpus.screening.distinct import open_distinct
+from llavamed_cli.corpus.screening.license_policy import parse_license_policy
+from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, reject, screen_batch
 from llavamed_cli.corpus.selection import draw_balanced, is_held_out
 from llavamed_cli.corpus.sources.open_sources import Sources, locate_all
 from llavamed_cli.corpus.spool import Spool, read_spool, write_spool

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llavamed_cli.corpus.data_folder import LENGTH_BIN, QUALITY_BINS, Shown, Tally
-from llavamed_cli.corpus.screening import Stage
+from llavamed_cli.corpus.screening.stages import Stage
 from llavamed_cli.corpus.spool import Rejections
 from llavamed_cli.errors import PictureError
 from llavamed_cli.files import write_text

@@ -17,7 +17,7 @@ from textwrap import shorten
 from typing import IO, Any
 
 from llavamed_cli.corpus.candidates import Candidate, candidate_from_json
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.files import atomic_write, json_line, read_json, write_json
 from llavamed_cli.records import Fault
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from llavamed_cli.benchmarks.reading import BenchmarkRead
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Dialogue, Lesson, generator
-from llavamed_cli.corpus.licenses import normalise_license
-from llavamed_cli.corpus.modality import find_modality
+from llavamed_cli.corpus.screening.licenses import normalise_license
+from llavamed_cli.corpus.screening.modality import find_modality
 from llavamed_cli.records import Question, Source
 
 FINDINGS_SAID = 8

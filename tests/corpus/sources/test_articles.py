@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import articles
 from llavamed_cli.corpus.sources.articles import ArticleFile, Package, article_batches
 from llavamed_cli.records import Figure

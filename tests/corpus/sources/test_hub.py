@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import hub
 from llavamed_cli.corpus.sources.hub import HubName, hub_batches, parse_hub_name
 from llavamed_cli.errors import FetchError, UsageError

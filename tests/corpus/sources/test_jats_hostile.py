@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import jats
 from llavamed_cli.corpus.sources.articles import article_batches
 from llavamed_cli.corpus.sources.jats import parse_articles, read_article_file

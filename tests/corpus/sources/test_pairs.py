@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import pairs
 from llavamed_cli.corpus.sources.pairs import holds_pairs, pair_batches
 from llavamed_cli.errors import DataError, UsageError

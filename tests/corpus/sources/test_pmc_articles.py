@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.pmc_articles import PmcArticles, locate_pmc, read_article_ids, read_id_file
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId

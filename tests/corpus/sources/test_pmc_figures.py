@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from llavamed_cli.corpus.license_policy import parse_license_policy
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.license_policy import parse_license_policy
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_figures import ArticlePolicy, read_cloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId

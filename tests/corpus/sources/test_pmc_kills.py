@@ -22,7 +22,7 @@ PICTURE_BYTES = 30_000
 DRIVER = """
 import hashlib, json, sys
 from pathlib import Path
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.pmc_articles import read_id_file
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_figures import ArticlePolicy, read_cloud

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import rows
 from llavamed_cli.corpus.sources.fields import one_caption
 from llavamed_cli.corpus.sources.rows import Columns, Row, RowBatch, choose_columns, in_batches, read_row

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import shards
 from llavamed_cli.corpus.sources.shards import holds_shards, shard_batches
 

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.tables import holds_tables, table_batches
 from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.progress import Silent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llavamed_cli.corpus.build_options import TeacherOptions
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.captions import CaptionQuality
+from llavamed_cli.corpus.screening.captions import CaptionQuality
 from llavamed_cli.corpus.teacher.open_model import open_model_teacher
 from llavamed_cli.corpus.teacher.pacing import Patience
 from llavamed_cli.corpus.teacher.teaching import Taught

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.journal import Journal
 from llavamed_cli.corpus.teacher import batch_api
 from llavamed_cli.corpus.teacher.batch_journal import BatchJournal
+from llavamed_cli.corpus.teacher.journal import Journal
 from llavamed_cli.corpus.teacher.teaching import Taught
 from llavamed_cli.errors import TeacherError, UsageError
 from llavamed_cli.progress import Silent

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llavamed_cli.corpus.journal import Answered, open_journal
 from llavamed_cli.corpus.teacher.budget import OutOfBudgetError, Purse
+from llavamed_cli.corpus.teacher.journal import Answered, open_journal
 from llavamed_cli.corpus.teacher.prices import Price, Tokens, picodollars
 from llavamed_cli.corpus.teacher.requests import Request
 from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError

@@ -10,7 +10,7 @@ import pytest
 
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Exchange
-from llavamed_cli.corpus.modality import find_modality
+from llavamed_cli.corpus.screening.modality import find_modality
 from llavamed_cli.corpus.sources.jats import read_jats
 from llavamed_cli.corpus.teacher import grounding
 from llavamed_cli.corpus.teacher.grounding import check_dialogue, read_seen

@@ -57,7 +57,7 @@ def test_the_users_of_the_examples_give_nothing_away(name: str) -> None:
 
 
 def test_the_examples_show_the_kinds_of_pictures_that_the_paper_names(domain: Domain) -> None:
-    from llavamed_cli.corpus.modality import find_modality
+    from llavamed_cli.corpus.screening.modality import find_modality
 
     assert domain.brief is not None
     found = [find_modality(example.caption, example.mentions, domain) for example in domain.brief.examples]

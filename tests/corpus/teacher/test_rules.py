@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.modality import find_modality
+from llavamed_cli.corpus.screening.modality import find_modality
 from llavamed_cli.corpus.sources.jats import read_jats
 from llavamed_cli.corpus.teacher.rules import teach
 from llavamed_cli.records import Figure, Source

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from llavamed_cli.corpus.batches import Batch, FigureList
-from llavamed_cli.corpus.screening import Rejection, unreadable
+from llavamed_cli.corpus.screening.stages import Rejection, unreadable
 from llavamed_cli.corpus.sources.article_folders import XML_ENDINGS, OnFault, walk
 from llavamed_cli.corpus.sources.jats import read_article_file
 from llavamed_cli.corpus.sources.picture_files import PictureIndex, picture_index, write_picture_index

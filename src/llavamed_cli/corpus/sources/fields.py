@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llavamed_cli.corpus.licenses import normalise_license
+from llavamed_cli.corpus.screening.licenses import normalise_license
 from llavamed_cli.corpus.sentences import split_sentences
 from llavamed_cli.errors import DataError
 

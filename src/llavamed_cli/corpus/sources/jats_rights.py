@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llavamed_cli.corpus.licenses import THIRD_PARTY, is_borrowed, is_credited, normalise_license
+from llavamed_cli.corpus.screening.licenses import THIRD_PARTY, is_borrowed, is_credited, normalise_license
 from llavamed_cli.corpus.sources.jats_text import attribute, child, descendants, flatten, local_name
 
 if TYPE_CHECKING:

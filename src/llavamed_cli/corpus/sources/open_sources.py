@@ -13,7 +13,7 @@ from llavamed_cli.corpus.build_options import BuildOptions
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Lesson
 from llavamed_cli.corpus.phantoms import phantom_lessons
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, screen_text, unreadable
+from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, screen_text, unreadable
 from llavamed_cli.corpus.sources.articles import article_batches
 from llavamed_cli.corpus.sources.hub import hub_batches
 from llavamed_cli.corpus.sources.locate import Located, locate

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llavamed_cli.corpus.batches import Batch
-from llavamed_cli.corpus.screening import Rejection, unreadable
+from llavamed_cli.corpus.screening.stages import Rejection, unreadable
 from llavamed_cli.corpus.sources.article_folders import OnFault, walk
 from llavamed_cli.corpus.sources.fields import (
     CAPTION_KEYS,

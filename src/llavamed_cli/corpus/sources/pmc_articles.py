@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from llavamed_cli.corpus.screening import Rejection
+from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_inventory import read_inventory
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId, parse_article_id

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from llavamed_cli.corpus.batches import Batch, FigureList
 from llavamed_cli.corpus.in_order import map_in_order
-from llavamed_cli.corpus.license_policy import ANY_LICENSE, LicensePolicy
-from llavamed_cli.corpus.screening import Rejection, unreadable
+from llavamed_cli.corpus.screening.license_policy import ANY_LICENSE, LicensePolicy
+from llavamed_cli.corpus.screening.stages import Rejection, unreadable
 from llavamed_cli.corpus.sources.jats import MAX_XML_BYTES, read_article_file
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud

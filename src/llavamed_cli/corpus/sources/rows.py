@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from llavamed_cli.corpus.pictures import safe_stem
-from llavamed_cli.corpus.screening import Rejection, unreadable
+from llavamed_cli.corpus.screening.stages import Rejection, unreadable
 from llavamed_cli.corpus.sources.fields import license_name, one_caption, picture_inside, record_name, sentences
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.errors import DataError, UsageError

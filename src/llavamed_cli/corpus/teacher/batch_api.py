@@ -14,12 +14,12 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.journal import Answered, Journal
 from llavamed_cli.corpus.teacher.batch_files import PATH, read_outcomes, request_line
 from llavamed_cli.corpus.teacher.batch_journal import CREATED, PLANNED, Batch, BatchJournal, Outcome
 from llavamed_cli.corpus.teacher.budget import OutOfBudgetError, Purse
 from llavamed_cli.corpus.teacher.chat_api import Parse, budget_reached, taught
 from llavamed_cli.corpus.teacher.endpoint import GO_ON, Endpoint, PassingError
+from llavamed_cli.corpus.teacher.journal import Answered, Journal
 from llavamed_cli.corpus.teacher.pacing import Pace
 from llavamed_cli.corpus.teacher.requests import Request, RequestForm
 from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError

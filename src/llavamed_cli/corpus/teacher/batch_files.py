@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llavamed_cli.corpus.journal import Answered
 from llavamed_cli.corpus.teacher.batch_journal import Outcome
 from llavamed_cli.corpus.teacher.endpoint import record_fault
+from llavamed_cli.corpus.teacher.journal import Answered
 from llavamed_cli.corpus.teacher.prices import Price, Tokens
 from llavamed_cli.corpus.teacher.requests import QUOTED, TORN, NotAnAnswerError, Request, read_completion_object
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llavamed_cli.corpus.journal import FLIGHT, FREE, PAID, Answered, Journal, insert_answer
+from llavamed_cli.corpus.teacher.journal import FLIGHT, FREE, PAID, Answered, Journal, insert_answer
 from llavamed_cli.corpus.teacher.requests import Request
 
 PLANNED, UPLOADED, CREATED, CLOSED = "planned", "uploaded", "created", "closed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from llavamed_cli.corpus.journal import USD, Answered, Journal
+from llavamed_cli.corpus.teacher.journal import USD, Answered, Journal
 from llavamed_cli.corpus.teacher.prices import Price, Tokens, told
 from llavamed_cli.corpus.teacher.requests import Request
 from llavamed_cli.corpus.teacher.stopping import Stop

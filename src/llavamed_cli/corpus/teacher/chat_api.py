@@ -12,10 +12,10 @@ from typing import Any
 
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.in_order import map_in_order
-from llavamed_cli.corpus.journal import Answered, Journal
 from llavamed_cli.corpus.teacher.budget import OutOfBudgetError, Purse
 from llavamed_cli.corpus.teacher.endpoint import GO_ON, Endpoint, PassingError
 from llavamed_cli.corpus.teacher.estimate import estimate
+from llavamed_cli.corpus.teacher.journal import Answered, Journal
 from llavamed_cli.corpus.teacher.pacing import Pace
 from llavamed_cli.corpus.teacher.prices import told
 from llavamed_cli.corpus.teacher.requests import CUT, Request, RequestForm

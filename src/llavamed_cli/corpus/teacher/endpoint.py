@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llavamed_cli.corpus.journal import Answered
+from llavamed_cli.corpus.teacher.journal import Answered
 from llavamed_cli.corpus.teacher.pacing import wait_asked
 from llavamed_cli.corpus.teacher.requests import (
     OPENAI_URL,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from llavamed_cli.corpus.journal import USD, Journal
+from llavamed_cli.corpus.teacher.journal import USD, Journal
 from llavamed_cli.corpus.teacher.prices import Price, Tokens, told
 from llavamed_cli.corpus.teacher.requests import RequestForm
 from llavamed_cli.records import Figure

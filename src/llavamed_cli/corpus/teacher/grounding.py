@@ -14,8 +14,8 @@ from functools import cached_property, lru_cache
 
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Exchange
-from llavamed_cli.corpus.modality import find_modality
-from llavamed_cli.corpus.panels import find_panels
+from llavamed_cli.corpus.screening.modality import find_modality
+from llavamed_cli.corpus.screening.panels import find_panels
 from llavamed_cli.corpus.sentences import split_sentences
 from llavamed_cli.corpus.teacher.assertions import Asserted, assertions
 from llavamed_cli.corpus.teacher.brief import Brief

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llavamed_cli.corpus.build_options import TeacherOptions
-from llavamed_cli.corpus.journal import open_journal, read_journal
 from llavamed_cli.corpus.teacher.batch_api import BatchTeacher
 from llavamed_cli.corpus.teacher.batch_journal import PLANNED, BatchJournal
 from llavamed_cli.corpus.teacher.budget import Purse
 from llavamed_cli.corpus.teacher.chat_api import ChatTeacher, Parse
 from llavamed_cli.corpus.teacher.endpoint import open_endpoint, require_key, resolve_url
 from llavamed_cli.corpus.teacher.estimate import Estimate, estimate
+from llavamed_cli.corpus.teacher.journal import open_journal, read_journal
 from llavamed_cli.corpus.teacher.pacing import Pace, Patience
 from llavamed_cli.corpus.teacher.prices import Price, known_model, per_million, picodollars
 from llavamed_cli.corpus.teacher.requests import Messages, RequestForm

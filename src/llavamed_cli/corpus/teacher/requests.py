@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llavamed_cli.corpus.journal import Answered
+from llavamed_cli.corpus.teacher.journal import Answered
 from llavamed_cli.corpus.teacher.prices import Tokens
 from llavamed_cli.records import Figure
 

@@ -11,10 +11,10 @@ import random
 import re
 from collections.abc import Iterable
 
-from llavamed_cli.corpus.captions import word_count
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Exchange
-from llavamed_cli.corpus.modality import ModalityFound
+from llavamed_cli.corpus.screening.captions import word_count
+from llavamed_cli.corpus.screening.modality import ModalityFound
 from llavamed_cli.corpus.sentences import split_sentences
 from llavamed_cli.corpus.teacher.prompts import text_shown
 from llavamed_cli.corpus.teacher.references import clean_sentence

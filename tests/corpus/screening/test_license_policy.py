@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from llavamed_cli.corpus.license_policy import KNOWN, parse_license_policy
-from llavamed_cli.corpus.licenses import THIRD_PARTY
+from llavamed_cli.corpus.screening.license_policy import KNOWN, parse_license_policy
+from llavamed_cli.corpus.screening.licenses import THIRD_PARTY
 from llavamed_cli.errors import UsageError
 
 

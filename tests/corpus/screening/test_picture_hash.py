@@ -10,8 +10,8 @@ import numpy
 import pytest
 from PIL import Image, ImageEnhance
 
-from llavamed_cli.corpus.deduplicate import NEAR
-from llavamed_cli.corpus.picture_hash import BITS, EDGES_OFF, KEPT, PictureHash, distance, hash_picture
+from llavamed_cli.corpus.screening.deduplicate import NEAR
+from llavamed_cli.corpus.screening.picture_hash import BITS, EDGES_OFF, KEPT, PictureHash, distance, hash_picture
 from llavamed_cli.model.images import open_picture
 
 STEP = 16

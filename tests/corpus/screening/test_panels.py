@@ -5,7 +5,7 @@ import time
 import pytest
 from PIL import Image
 
-from llavamed_cli.corpus.panels import Panels, PanelText, find_panels, split_panels
+from llavamed_cli.corpus.screening.panels import Panels, PanelText, find_panels, split_panels
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.licenses import is_borrowed
-from llavamed_cli.corpus.modality import without_abbreviations
-from llavamed_cli.corpus.panels import find_panels
+from llavamed_cli.corpus.screening.licenses import is_borrowed
+from llavamed_cli.corpus.screening.modality import without_abbreviations
+from llavamed_cli.corpus.screening.panels import find_panels
 from llavamed_cli.corpus.sentences import split_sentences
 
 FEW_WORDS, ENOUGH_WORDS, MANY_WORDS = 3, 15, 150

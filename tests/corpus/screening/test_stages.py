@@ -8,7 +8,7 @@ import pytest
 from llavamed_cli.corpus.batches import FigureList
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, screen_batch
+from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, screen_batch
 from llavamed_cli.records import Figure, Source
 
 CAPTION = "Axial CT of the chest showing a nodule in the left lobe."

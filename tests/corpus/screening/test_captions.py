@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.captions import find_chart, score_caption, word_count
 from llavamed_cli.corpus.domain import Domain
+from llavamed_cli.corpus.screening.captions import find_chart, score_caption, word_count
 from llavamed_cli.corpus.sources.jats import read_jats
 
 GOOD = "Axial CT of the chest showing a round nodule in the left upper lobe with an irregular border (arrow)."

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from llavamed_cli.corpus.build_options import ScreenOptions
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.clip import ClipScore, ClipScorer, load_clip
-from llavamed_cli.corpus.deduplicate import By, Seen
-from llavamed_cli.corpus.exclude import Excluded, read_excluded
-from llavamed_cli.corpus.modality import ModalityFound
-from llavamed_cli.corpus.screening import Rejection, ScreeningRules, reject
+from llavamed_cli.corpus.screening.clip import ClipScore, ClipScorer, load_clip
+from llavamed_cli.corpus.screening.deduplicate import By, Seen
+from llavamed_cli.corpus.screening.exclude import Excluded, read_excluded
+from llavamed_cli.corpus.screening.modality import ModalityFound
+from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, reject
 from llavamed_cli.progress import Progress
 
 CLIP_AT_ONCE = 64

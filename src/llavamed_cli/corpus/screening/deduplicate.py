@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from llavamed_cli.corpus.picture_hash import BITS, KEPT, PARTS, PictureHash, distance
+from llavamed_cli.corpus.screening.picture_hash import BITS, KEPT, PARTS, PictureHash, distance
 from llavamed_cli.errors import LlavamedError, first_line
 
 if TYPE_CHECKING:

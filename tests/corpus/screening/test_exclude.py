@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llavamed_cli.corpus.deduplicate import Duplicate
-from llavamed_cli.corpus.exclude import read_excluded
-from llavamed_cli.corpus.picture_hash import hash_picture
+from llavamed_cli.corpus.screening.deduplicate import Duplicate
+from llavamed_cli.corpus.screening.exclude import read_excluded
+from llavamed_cli.corpus.screening.picture_hash import hash_picture
 from llavamed_cli.errors import UsageError
 from llavamed_cli.files import file_sha256
 from llavamed_cli.model.images import open_picture

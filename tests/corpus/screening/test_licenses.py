@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llavamed_cli.corpus.licenses import is_borrowed, is_credited, normalise_license
+from llavamed_cli.corpus.screening.licenses import is_borrowed, is_credited, normalise_license
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.modality import find_modality
+from llavamed_cli.corpus.screening.modality import find_modality
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.deduplicate import MIN_CAPTION_WORDS, NEAR, Duplicate, Seen, normalise_caption
-from llavamed_cli.corpus.picture_hash import BITS
+from llavamed_cli.corpus.screening.deduplicate import MIN_CAPTION_WORDS, NEAR, Duplicate, Seen, normalise_caption
+from llavamed_cli.corpus.screening.picture_hash import BITS
 from llavamed_cli.errors import LlavamedError
 
 CAPTION = "Axial CT of the chest shows a round nodule in the left upper lobe."

@@ -20,9 +20,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from llavamed_cli.corpus import clip
-from llavamed_cli.corpus.clip import ClipScorer, load_clip
 from llavamed_cli.corpus.domain import Domain
+from llavamed_cli.corpus.screening import clip
+from llavamed_cli.corpus.screening.clip import ClipScorer, load_clip
 from llavamed_cli.errors import ModelError
 from llavamed_cli.model.images import open_picture
 

@@ -17,7 +17,7 @@ from llavamed_cli.corpus.sentences import split_sentences
 if TYPE_CHECKING:
     from PIL import Image
 
-    from llavamed_cli.corpus.gutters import Box
+    from llavamed_cli.corpus.screening.gutters import Box
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llavamed_cli.corpus import build_options
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.captions import CaptionQuality, find_chart, score_caption, word_count
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.gutters import Box, find_gutters
-from llavamed_cli.corpus.license_policy import ANY_LICENSE, LicensePolicy
-from llavamed_cli.corpus.modality import ModalityFound, find_modality
-from llavamed_cli.corpus.panels import Panels, find_panels, split_panels
-from llavamed_cli.corpus.picture_hash import hash_picture
 from llavamed_cli.corpus.pictures import Drawing, keep_drawing, keep_picture, picture_size
+from llavamed_cli.corpus.screening.captions import CaptionQuality, find_chart, score_caption, word_count
+from llavamed_cli.corpus.screening.gutters import Box, find_gutters
+from llavamed_cli.corpus.screening.license_policy import ANY_LICENSE, LicensePolicy
+from llavamed_cli.corpus.screening.modality import ModalityFound, find_modality
+from llavamed_cli.corpus.screening.panels import Panels, find_panels, split_panels
+from llavamed_cli.corpus.screening.picture_hash import hash_picture
 from llavamed_cli.errors import PictureError
 from llavamed_cli.files import file_sha256
 from llavamed_cli.model.images import open_picture

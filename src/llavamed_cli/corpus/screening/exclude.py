@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llavamed_cli.corpus.deduplicate import Duplicate, Seen
-from llavamed_cli.corpus.picture_hash import PictureHash, hash_picture
+from llavamed_cli.corpus.screening.deduplicate import Duplicate, Seen
+from llavamed_cli.corpus.screening.picture_hash import PictureHash, hash_picture
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.errors import PictureError, UsageError
 from llavamed_cli.files import file_sha256

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from llavamed_cli.corpus.gutters import Box, find_gutters
+from llavamed_cli.corpus.screening.gutters import Box, find_gutters
 
 
 def photo(size: tuple[int, int], seed: int) -> Image.Image:
