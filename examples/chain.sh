@@ -2,7 +2,7 @@
 # The five commands in a row on a model made from nothing, as CI would run them:
 #     examples/chain.sh OUT [PHANTOMS] [EPOCHS] [HELD_OUT]
 # Needs `llavamed` on the PATH and nothing else. With the defaults it takes a minute or two and shows that everything
-# fits together; 3000 phantoms and 6 epochs learn to see (tests/end_to_end/test_phantoms_are_seen.py).
+# fits together; 3000 phantoms and 8 epochs learn to see (tests/end_to_end/test_phantoms_are_seen.py).
 set -euo pipefail
 
 out=$1
