@@ -19,7 +19,7 @@ from PIL import Image
 PHANTOMS, EPOCHS = 3000, 8
 HELD_OUT = 150
 FLOOR = 88
-"""With two epochs fewer, 90.6 and 95.1 were seen on two held-out sets; the rest is room for another machine's rounding."""
+"""With two epochs fewer 90.6 and 95.1 were seen, on two held-out sets; below that, room for a machine's rounding."""
 CHANCE_BAND = 8.5
 """Points around one half: four standard errors of some 560 coin tosses."""
 QUESTIONS = ("What kind of image is this?", "Is there a mass?", "Is there a scale bar?")
