@@ -42,7 +42,7 @@ class ArticleFile:
             opened = [stack.enter_context(index.open()) for index in (self.beside, self.elsewhere) if index]
             listed = [] if self.beside else [picture_index(self.file.parent)]
             pictures = ChainMap(*cast("list[MutableMapping[str, Path]]", listed + opened))  # nothing is written
-            yield from _with_rejections(partial(read_article_file, self.file, pictures))
+            yield from with_rejections(partial(read_article_file, self.file, pictures))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Package:
 
     def read(self) -> Iterator[Figure | Rejection]:
         """Yield the figures of its articles. Their pictures are there until the last one is done with."""
-        yield from _with_rejections(partial(read_package, self.archive, self.scratch))
+        yield from with_rejections(partial(read_package, self.archive, self.scratch))
 
 
 def article_batches(source: Path, images: Path | None, scratch: Path) -> Iterator[Batch]:
@@ -86,7 +86,7 @@ def _index(folder: Path, scratch: Path) -> PictureIndex:
     return write_picture_index(folder, scratch / f"pictures-{name}.sqlite")
 
 
-def _with_rejections(read: Callable[[OnFault], Iterator[Figure]]) -> Iterator[Figure | Rejection]:
+def with_rejections(read: Callable[[OnFault], Iterator[Figure]]) -> Iterator[Figure | Rejection]:
     """What a reader yields, and what it tells of as faulty, in one stream."""
     rejected: list[Rejection] = []
     for figure in read(lambda fault: rejected.append(unreadable(fault))):

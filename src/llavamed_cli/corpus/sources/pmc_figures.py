@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from llavamed_cli.corpus.batches import Batch, FigureList
 from llavamed_cli.corpus.in_order import map_in_order
 from llavamed_cli.corpus.screening.license_policy import ANY_LICENSE, LicensePolicy
-from llavamed_cli.corpus.screening.stages import Rejection, unreadable
+from llavamed_cli.corpus.screening.stages import Rejection
+from llavamed_cli.corpus.sources.articles import with_rejections
 from llavamed_cli.corpus.sources.jats import MAX_XML_BYTES, read_article_file
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId, ArticleMetadata
 from llavamed_cli.errors import DataError, FetchError
-from llavamed_cli.records import Fault, Figure, RemoteFile
+from llavamed_cli.records import Figure, RemoteFile
 
 MAX_PICTURE_BYTES = 256 * 2**20
 REPLACED = (".tif", ".tiff", ".gif")
@@ -105,14 +107,14 @@ class _Reader:
             DataError: the full text is another article's.
         """
         remotes = self._places(article.media)
-        faults: list[Fault] = []
-        for figure in read_article_file(xml, _by_name(remotes), faults.append, origin=Path(key)):
-            if figure.source.pmcid not in (None, article.id.article):
-                raise DataError(f"the full text says that it is {figure.source.pmcid}")
-            yield from map(unreadable, faults)
-            faults.clear()
-            yield self._with_picture(_of_article(figure, article, remotes.get(figure.picture)))
-        yield from map(unreadable, faults)
+        pictures = _by_name(remotes)
+        for item in with_rejections(partial(read_article_file, xml, pictures, origin=Path(key))):
+            if isinstance(item, Rejection):
+                yield item
+                continue
+            if item.source.pmcid not in (None, article.id.article):
+                raise DataError(f"the full text says that it is {item.source.pmcid}")
+            yield self._with_picture(_of_article(item, article, remotes.get(item.picture)))
 
     def _places(self, media: Iterable[RemoteFile]) -> dict[Path, RemoteFile]:
         """The pictures among `media` by where the cache keeps them; those left out whose names no folder takes."""
