@@ -72,7 +72,7 @@ def read_figures(labels: Iterable[Label], articles: Path, domain: Domain) -> Ite
             figures = read_jats(files[label.article], None, lambda fault: None)
             known[label.article] = {figure.id: figure for figure in figures}
         figure = known[label.article][f"{label.article}-{label.figure}"]
-        found = find_modality(figure.caption, figure.mentions, domain)
+        found = find_modality(figure.caption, figure.mentions, domain, article=figure.source.citation)
         yield Reading(
             label=label,
             caption=figure.caption,

@@ -15,6 +15,10 @@ from llavamed_cli.corpus.words import WordGroups, Words
         (("bar graph",), "A bar\ngraph", ["bar\ngraph"]),
         (("P<",), "P<0.05, p<0.05", ["P<"]),
         (("ir",), "İR İ ir", ["ir"]),
+        (("T2-weight*",), "T2\u2011weighted, T2\u2010weighting, T2 weights", ["T2\u2011weighted", "T2\u2010weighting"]),
+        (("Student's", "Begg’s"), "Student’s and Begg's", ["Student’s", "Begg's"]),
+        (("spin-echo", "gradient echo"), "Spin echo, gradient-echo, gradientecho", ["Spin echo", "gradient-echo"]),
+        (("11C-*", "t-test"), "Figure 11C shows a t test; 11C\u2013raclopride", ["11C\u2013raclopride"]),
         ((), "anything", []),
     ],
 )

@@ -22,14 +22,15 @@ SECTIONS = ("name", "align", "questions", "answers", "words", "modality", "plane
 LENGTHS = ("brief", "detailed")
 QUESTIONS = ("modality", "show", "more", "context")
 WORD_LISTS = ("visual", "chart", "statistics", "paper", "borrowed")
-MODALITY_KEYS = ("name", "noun", "phrase", "words", "hints", "without")
+MODALITY_KEYS = ("name", "noun", "phrase", "words", "hints", "fits", "without")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
     """One way of making a picture. noun: in a caption, "chest X-ray"; phrase: in an answer, "a chest X-ray".
 
-    words: name it; hints: speak for it without naming it; without: is cut out before they are sought.
+    words: name it; hints: speak for it without naming it; without: is cut out before they are sought; fits: tells
+    nothing by itself, and is heard where an article names this modality outside of a caption.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Modality:
     phrase: str
     words: Words
     hints: Words
+    fits: Words
     without: Words
 
     def found(self, text: str) -> list[str]:
@@ -147,6 +149,7 @@ def _modality(reader: TableReader, place: str, item: dict[str, Any]) -> Modality
         phrase=reader.text(f"{place}.phrase", item.get("phrase")),
         words=reader.words(f"{place}.words", item.get("words")),
         hints=reader.words(f"{place}.hints", item["hints"]) if "hints" in item else Words(()),
+        fits=reader.words(f"{place}.fits", item["fits"]) if "fits" in item else Words(()),
         without=reader.words(f"{place}.without", item["without"]) if "without" in item else Words(()),
     )
 

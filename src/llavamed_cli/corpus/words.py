@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+_AS_TYPED = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d\u2018\u2019", "--------''")
+_BETWEEN_WORDS = re.compile(r"(?<=[a-zA-Z]{3})(?:\\-|\\ )(?=[a-zA-Z]{3})")
 
 
 @dataclass(frozen=True)
 class Words:
     """A list of words, sought in text as whole words: plural s allowed, `*` for any ending, capitals as written.
+
+    Every dash is a hyphen and every apostrophe a straight one; between words of three letters and more, a blank and a
+    hyphen are alike ("11C-*" must not find "Figure 11C shows").
 
     One pattern finds candidates in the lower-cased text, several times as fast as one that ignores case; each is then
     looked at as it was written.
@@ -20,21 +26,23 @@ class Words:
 
     @cached_property
     def _candidates(self) -> re.Pattern[str]:
-        words = [entry.lower() for entry in self.entries if entry[0].isalnum()]
-        signs = [entry.lower() for entry in self.entries if not entry[0].isalnum()]
+        entries = [_plain(entry).lower() for entry in self.entries]
+        words = [entry for entry in entries if entry[0].isalnum()]
+        signs = [entry for entry in entries if not entry[0].isalnum()]
         return re.compile(rf"(?<!\w)(?:{_alternatives(words)})|(?:{_alternatives(signs)})")
 
     @cached_property
     def _as_written(self) -> re.Pattern[str]:
-        return re.compile(_alternatives([entry for entry in self.entries if entry != entry.lower()]))
+        return re.compile(_alternatives([_plain(entry) for entry in self.entries if entry != entry.lower()]))
 
     @cached_property
     def _in_any_case(self) -> re.Pattern[str]:
-        return re.compile(_alternatives([entry for entry in self.entries if entry == entry.lower()]))
+        return re.compile(_alternatives([_plain(entry) for entry in self.entries if entry == entry.lower()]))
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where the matches in `text` begin and end, in order."""
-        for match in self._candidates.finditer(_lowered(text)):
+        text, lowered = _read(text)
+        for match in self._candidates.finditer(lowered):
             start, end = match.span()
             if self._in_any_case.fullmatch(match.group()) or self._as_written.fullmatch(text[start:end]):
                 yield start, end
@@ -79,6 +87,18 @@ class WordGroups:
             yield start, end, self._names[said]
 
 
+def _plain(text: str) -> str:
+    """`text` with the dashes and apostrophes that a keyboard has, letter for letter."""
+    return text if text.isascii() else text.translate(_AS_TYPED)
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> tuple[str, str]:
+    """`text` plain, and the same in lower case; kept for a while, since many lists are sought in one text."""
+    plain = _plain(text)
+    return plain, _lowered(plain)
+
+
 def _lowered(text: str) -> str:
     """`text` in lower case, letter for letter: the few that become two, as the Turkish capital I does, stay."""
     lowered = text.lower()
@@ -93,7 +113,7 @@ def _alternatives(entries: Sequence[str]) -> str:
 
 def _entry_pattern(entry: str) -> str:
     stem = entry.removesuffix("*")
-    body = re.escape(stem).replace(r"\ ", r"\s+")
+    body = _BETWEEN_WORDS.sub(r"[-\\s]+", re.escape(stem)).replace(r"\ ", r"\s+")
     if entry.endswith("*"):
         return body + r"\w*"
     return body + r"s?(?!\w)" if stem[-1:].isalnum() else body

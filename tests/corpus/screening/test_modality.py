@@ -151,8 +151,45 @@ def test_mentions_are_asked_where_the_caption_says_nothing(domain: Domain) -> No
     assert find_modality("An itching rash on the forearm.", several, domain) is None
 
 
+def test_the_article_s_title_is_believed_where_something_in_the_caption_fits_it(domain: Domain) -> None:
+    title = "Doe J. Sodium magnetic resonance imaging of the brain at 3 T. Journal (2020)"
+    found = find_modality("Two maps of one volunteer, in slices.", (), domain, article=title)
+    assert found is not None and (found.name, found.clear) == ("MRI", False)
+    assert found.evidence == ("magnetic resonance", "maps", "slices")
+    assert find_modality("Two maps of one volunteer, in slices.", (), domain) is None
+    for caption in ("A volunteer.", "Plot of the maps of all slices.", "Mean of all slices, P < 0.05.", ""):
+        assert find_modality(caption, (), domain, article=title) is None
+    named = find_modality("CT of the brain.", (), domain, article=title)
+    assert named is not None and (named.name, named.clear, named.evidence) == ("CT", True, ("CT",))
+    mentioned = find_modality("Slices of the brain.", ["A CT was done (Figure 1)."], domain, article=title)
+    assert mentioned is not None and mentioned.name == "CT"
+
+
+def test_a_modality_that_is_named_goes_before_one_that_is_hinted_at(domain: Domain) -> None:
+    found = find_modality("MRI of wild-type embryos, transverse sections. Scale bar, 1 mm.", (), domain)
+    assert found is not None and found.name == "MRI"
+
+
+def test_on_a_chart_many_words_count_as_one(domain: Domain) -> None:
+    assert find_modality("Scatter plots of [11C]CUMI, [11C]ABP, [11C]BTA and [11C]DASB.", (), domain) is None
+
+
+@pytest.mark.parametrize(
+    ("caption", "name"),
+    [
+        ("Activation foci of all subjects, whole-brain analysis, cluster-level family-wise error.", "MRI"),
+        ("T2\u2010weighted images of the knee.", "MRI"),
+        ("PET data in the space of the individual's MRI, voxel by voxel.", "PET"),
+        ("Reference-free 2D class averages of the complex.", "microscopy"),
+    ],
+)
+def test_brain_maps_and_particles_are_pictures(caption: str, name: str, domain: Domain) -> None:
+    found = find_modality(caption, (), domain)
+    assert found is not None and found.name == name
+
+
 def test_a_hostile_caption_is_read_in_time(domain: Domain) -> None:
     started = time.process_time()
     for unit in ("x-", "CT, ", "a (", "A and ", "Fig. 1, ", "MRI indicates m ", "overlaid on a ", "overlaid on -"):
-        find_modality((unit * 20_000)[:20_000], ((unit * 20_000)[:20_000],), domain)
+        find_modality((unit * 20_000)[:20_000], ((unit * 20_000)[:20_000],), domain, article=(unit * 500)[:500])
     assert time.process_time() - started < 5

@@ -1,14 +1,15 @@
 """Which modality a picture is of, by the domain's words in its caption and mentions, with the words as evidence.
 
 A caption is heard sentence by sentence: a word beside talk of charts or statistics ("quantification of the CT data")
-hardly speaks for a picture. Mentions are asked only where the caption says nothing. A figure may be of none: a chart, a
-scheme, a photograph of a person. Nothing is learned from data; tests/benchmarks/screening_accuracy.py measures it.
+hardly speaks for a picture. Mentions and the article's title are asked only where the caption names nothing. A figure
+may be of none: a chart, a scheme, a photograph of a person. Nothing is learned from data;
+tests/benchmarks/screening_accuracy.py measures it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llavamed_cli.corpus.domain import Domain, Modality
@@ -22,7 +23,10 @@ HINT, MOST_HINTS = 0.4, 3
 STEM = 5
 """Hints that begin with the same letters are one: "stained" and "staining"."""
 MENTIONED = 0.5
-"""What it counts that mentions name a modality, beside a hint in the caption."""
+"""What it counts that mentions or the article's title name a modality, beside a hint in the caption."""
+FITS, MOST_FITS = 0.2, 2
+"""What each word counts that fits a picture of the modality that mentions or the title name, and how many count; where
+a caption tells of charts or statistics, none does."""
 ENOUGH, ENOUGH_BESIDE_A_CHART = 0.7, 1.0
 """Below this, a figure is of no modality: a word that names it is enough, or two hints; beside a chart, three."""
 
@@ -61,13 +65,22 @@ class ModalityFound:
 
 @dataclass(frozen=True)
 class _Vote:
-    weight: float
-    words: tuple[str, ...]
-    hints: tuple[str, ...]
+    """named: what the words weigh that name the modality, of `weight`."""
+
+    weight: float = 0.0
+    named: float = 0.0
+    words: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
-def find_modality(caption: str, mentions: Sequence[str], domain: Domain) -> ModalityFound | None:
-    """The modality that most words speak for; of equals, the domain's first. None if too little does."""
+def find_modality(
+    caption: str, mentions: Sequence[str], domain: Domain, *, article: str | None = None
+) -> ModalityFound | None:
+    """The modality that most words speak for; of equals, the domain's first. None if too little does.
+
+    Args:
+        article: what is known of the article, its title and journal.
+    """
     told = _without_other_meanings(without_abbreviations(caption), caption, domain)
     named = {modality.name for modality in domain.modalities if modality.found(told)}
     drawn = domain.words["chart"].count(told) > 0
@@ -77,31 +90,46 @@ def find_modality(caption: str, mentions: Sequence[str], domain: Domain) -> Moda
     if name is None:
         votes = _heard(told, domain)
         name = _winner(votes, enough)
-    if not drawn:
+    if name is None and not drawn:
+        votes = _heard(_without_other_meanings(caption, caption, domain), domain)
+        name = _winner(votes)
+    if name is None or not votes[name].words:
+        plain = not drawn and not domain.words["statistics"].count(told)
+        fitting = told if plain else ""
+        spoken = _heard(" ".join(filter(_of_one_figure, mentions)), domain, with_hints=False)
+        around = [_with_context(votes, spoken, fitting, domain)]
         if name is None:
-            votes = _heard(_without_other_meanings(caption, caption, domain), domain)
-            name = _winner(votes)
-        if name is None or not votes[name].words:
-            votes = _with_mentions(votes, mentions, domain, alone=not domain.words["statistics"].count(told))
-            name = _winner(votes)
+            entitled = _heard(article or "", domain, with_hints=False)
+            around += [spoken] if plain else []
+            around += [_with_context(votes, entitled, fitting, domain)]
+        votes = next((heard for heard in around if _winner(heard, enough)), {})
+        name = _winner(votes, enough)
     if name is None:
         return None
     evidence = dict.fromkeys([*votes[name].words, *votes[name].hints])
     return ModalityFound(name, tuple(evidence), clear=named == {name} and not drawn)
 
 
-def _with_mentions(
-    votes: dict[str, _Vote], mentions: Sequence[str], domain: Domain, *, alone: bool
+def _with_context(
+    votes: Mapping[str, _Vote], around: Mapping[str, _Vote], fitting: str, domain: Domain
 ) -> dict[str, _Vote]:
-    """The hints of a caption that names no modality, with what its mentions name; if `alone`, those without hints."""
-    spoken = _heard(" ".join(filter(_of_one_figure, mentions)), domain, with_hints=False)
-    both = {
-        name: replace(vote, weight=vote.weight + MENTIONED, words=vote.words + spoken[name].words)
-        if name in spoken
-        else vote
-        for name, vote in votes.items()
-    }
-    return spoken if alone and _winner(both) is None else both
+    """`votes` of a caption that names no modality, with what `around` it names, if anything in it hints at that.
+
+    fitting: the part of the caption in which words that fit the modality are as good as hints.
+    """
+    both = dict(votes)
+    for modality in domain.modalities:
+        if modality.name in around:
+            said, vote = around[modality.name], votes.get(modality.name, _Vote())
+            fits = tuple({word.lower(): word for word in modality.fits.found(fitting)}.values())
+            if vote.weight or fits:
+                both[modality.name] = replace(
+                    vote,
+                    weight=vote.weight + MENTIONED + FITS * min(len(fits), MOST_FITS),
+                    words=vote.words + said.words,
+                    hints=vote.hints + said.hints + fits,
+                )
+    return both
 
 
 def without_abbreviations(caption: str) -> str:
@@ -121,8 +149,9 @@ def _without_other_meanings(text: str, caption: str, domain: Domain) -> str:
     return text
 
 
-def _winner(votes: dict[str, _Vote], enough: float = ENOUGH) -> str | None:
-    best = max(votes, key=lambda name: votes[name].weight, default=None)
+def _winner(votes: Mapping[str, _Vote], enough: float = ENOUGH) -> str | None:
+    """The heaviest; one that is named enough before any that is only hinted at."""
+    best = max(votes, key=lambda name: (votes[name].named >= enough, votes[name].weight), default=None)
     return best if best is not None and votes[best].weight >= enough else None
 
 
@@ -136,13 +165,14 @@ def _heard(text: str, domain: Domain, *, with_hints: bool = True) -> dict[str, _
 
 def _vote(modality: Modality, sentences: Sequence[tuple[str, float]], plain: str) -> _Vote:
     hints = tuple({hint.lower()[:STEM]: hint for hint in modality.hinted(plain)}.values())
-    weight = HINT * min(len(hints), MOST_HINTS)
+    named = 0.0
     words: list[str] = []
     for sentence, share in sentences:
         found = modality.found(sentence)
-        weight += share * len(set(found))
+        several = len(set(found)) if share > BESIDE_A_CHART else bool(found)  # on a chart, one word is as good as many
+        named += share * several
         words.extend(found)
-    return _Vote(weight, tuple(words), hints)
+    return _Vote(named + HINT * min(len(hints), MOST_HINTS), named, tuple(words), hints)
 
 
 def _weight(sentence: str, domain: Domain) -> float:

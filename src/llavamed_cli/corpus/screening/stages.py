@@ -132,7 +132,7 @@ def screen_text(figure: Figure, rules: ScreeningRules) -> Screened | Rejection:
         lowering = ", ".join(f"{name} {part:+.2f}" for name, part in quality.parts.items() if part)
         detail = f"{quality.score:.2f}: {lowering}"
         return reject(figure, "caption", f"caption quality below {rules.min_quality:g}", detail)
-    modality = find_modality(figure.caption, figure.mentions, domain)
+    modality = find_modality(figure.caption, figure.mentions, domain, article=figure.source.citation)
     if rules.charts == "drop" and (chart := find_chart(figure.caption, domain)):
         return reject(figure, "caption", "chart or schematic", ", ".join(chart))
     panels = find_panels(figure.caption)

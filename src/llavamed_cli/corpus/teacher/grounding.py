@@ -131,7 +131,8 @@ class _Check:
     @cached_property
     def screened_as(self) -> frozenset[str]:
         """The modality that screening found, which may know it by hints where no word names it."""
-        found = find_modality(self.figure.caption, self.figure.mentions, self.domain)
+        figure = self.figure
+        found = find_modality(figure.caption, figure.mentions, self.domain, article=figure.source.citation)
         return frozenset({found.name} if found else ())
 
     def opened(self, text: str) -> str:
