@@ -84,3 +84,87 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, records in (("align", captions), ("instruct", dialogues)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
+
+
+@pytest.fixture(scope="session")
+def biomed_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as BiomedCLIP is published, with random weights: open_clip's config and names, and a BERT's words.
+
+    48 pixels in patches of 16, three blocks of width 32; one layer of BERT of width 64; 16 shared numbers.
+    """
+    import torch
+
+    folder = tmp_path_factory.mktemp("biomed")
+    shapes: dict[str, tuple[int, ...]] = {
+        "visual.trunk.cls_token": (1, 1, 32),
+        "visual.trunk.pos_embed": (1, 10, 32),
+        "visual.trunk.patch_embed.proj.weight": (32, 3, 16, 16),
+        "visual.trunk.patch_embed.proj.bias": (32,),
+        "visual.trunk.norm.weight": (32,),
+        "visual.trunk.norm.bias": (32,),
+        "visual.head.proj.weight": (16, 32),
+        "text.transformer.embeddings.word_embeddings.weight": (60, 64),
+        "text.transformer.embeddings.position_embeddings.weight": (24, 64),
+        "text.transformer.embeddings.token_type_embeddings.weight": (2, 64),
+        "text.proj.0.weight": (40, 64),
+        "text.proj.2.weight": (16, 40),
+        "logit_scale": (),
+    }
+    blocks = {"norm1": (32,), "attn.qkv": (96, 32), "attn.proj": (32, 32), "norm2": (32,)}
+    blocks |= {"mlp.fc1": (128, 32), "mlp.fc2": (32, 128)}
+    bert = {f"attention.self.{part}": (64, 64) for part in ("query", "key", "value")}
+    bert |= {"attention.output.dense": (64, 64), "attention.output.LayerNorm": (64,), "output.LayerNorm": (64,)}
+    bert |= {"intermediate.dense": (80, 64), "output.dense": (64, 80)}
+    layers = {f"visual.trunk.blocks.{number}.{part}": shape for number in range(3) for part, shape in blocks.items()}
+    layers |= {f"text.transformer.encoder.layer.0.{part}": shape for part, shape in bert.items()}
+    layers["text.transformer.embeddings.LayerNorm"] = (64,)
+    for name, shape in layers.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        name: torch.randn(shape, generator=generator) * 0.2 + float("norm" in name.lower() and name.endswith("weight"))
+        for name, shape in shapes.items()
+    }
+    torch.save(tensors, folder / "open_clip_pytorch_model.bin")
+    sizes = {"embed_dim": 32, "depth": 3, "num_heads": 4, "img_size": 48}
+    vision = {"timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False, "timm_pool": ""}
+    text = {"hf_model_name": "biomed-bert", "hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler"}
+    config = {
+        "model_cfg": {
+            "embed_dim": 16,
+            "vision_cfg": {**vision, "timm_proj": "linear", "timm_overrides": sizes},
+            "text_cfg": {**text, "context_length": 20},
+        },
+        "preprocess_cfg": {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pubmed_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as PubMedCLIP is published, with random weights: a whole CLIP as transformers 4.2x saved it.
+
+    32 pixels in patches of 8, three layers of width 32.
+    """
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.mktemp("pubmed")
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    text = {**small, "num_hidden_layers": 1, "vocab_size": 40, "max_position_embeddings": 12}
+    vision = {**small, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tensors = CLIPModel(config).state_dict()
+    inside = {name.split(".")[0] for name in tensors}
+    assert {"vision_model", "text_model"} <= inside, "the published names are another version's"
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    tensors["text_model.embeddings.position_ids"] = torch.arange(12)[None]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    config.save_pretrained(folder)
+    return folder

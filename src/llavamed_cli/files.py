@@ -36,7 +36,7 @@ def read_json(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8 text", where=str(path)) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{what} is not JSON: {_json_fault(error)}", where=str(path)) from error
+        raise DataError(f"{what} is not JSON: {json_fault(error)}", where=str(path)) from error
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[
                 on_fault(Fault(where=f"{path}:{number}", reason="not UTF-8 text"))
                 continue
             except (ValueError, RecursionError) as error:
-                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {_json_fault(error)}"))
+                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {json_fault(error)}"))
                 continue
             if not isinstance(value, dict):
                 on_fault(Fault(where=f"{path}:{number}", reason=f"expected an object, found {type(value).__name__}"))
@@ -74,7 +74,7 @@ def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[
             yield number, value
 
 
-def _json_fault(error: ValueError | RecursionError) -> str:
+def json_fault(error: ValueError | RecursionError) -> str:
     """What ails a JSON text: beside bad syntax, Python refuses integers beyond 4,300 digits and very deep nesting."""
     if isinstance(error, json.JSONDecodeError):
         return error.msg
@@ -97,6 +97,27 @@ def atomic_write(path: Path, mode: str = "w", *, durable: bool = True) -> Iterat
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_place(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a library to write a file to; it takes `path`'s place when the block ends well.
+
+    What a process that was killed in the block left behind is removed.
+    """
+    for remains in path.parent.glob(f".{path.name}.*.part"):
+        remains.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     finally:

@@ -36,8 +36,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     return install
 
 
-def test_the_five_commands_are_there() -> None:
-    assert COMMANDS == ["build-data", "align", "tune", "eval", "ask"]
+def test_the_commands_are_there() -> None:
+    assert COMMANDS == ["build-data", "align", "tune", "eval", "ask", "convert"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

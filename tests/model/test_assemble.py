@@ -31,7 +31,7 @@ from transformers import (
 
 from llavamed_cli.errors import ModelError
 from llavamed_cli.model.assemble import assemble, assemble_on
-from llavamed_cli.model.chat import builtin_template
+from llavamed_cli.model.chat_templates import builtin_template
 from llavamed_cli.model.generate import Prompt, answer_batch
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.model.save import save_model
@@ -185,7 +185,7 @@ def test_a_language_model_with_a_byte_pair_tokenizer(kind: str, tmp_path: Path) 
     assert rows >= len(tokenizer)
     assert model.config.text_config.vocab_size == rows
     assert reopened.chat.end_token_id == tokenizer.convert_tokens_to_ids("</s>")
-    assert reopened.chat.end_token_id in model.generation_config.eos_token_id
+    assert model.generation_config.eos_token_id == reopened.chat.end_token_id
     prompt = Prompt(turns=(Turn(speaker="human", text="<image>\nWhat?"),), pictures=(Image.new("RGB", (9, 9)),))
     asked = [answer_batch(which, [prompt], max_new_tokens=6)[0] for which in (made, reopened)]
     assert asked[0] == asked[1]

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llavamed_cli.errors import DataError, ModelError
-from llavamed_cli.model.chat import IGNORED, ChatFormat, accept_typed_content, builtin_template, picture_first
+from llavamed_cli.model.answer_text import answer_of
+from llavamed_cli.model.answer_text import length_of_answer as text_length
+from llavamed_cli.model.chat import IGNORED, ChatFormat, picture_first
+from llavamed_cli.model.chat_templates import BUILTIN_TEMPLATES, builtin_template
 from llavamed_cli.model.tiny import byte_tokenizer
 from llavamed_cli.records import IMAGE_MARKER, Turn
 
-TEMPLATES = ("chatml", "mistral_instruct", "vicuna_v1")
+TEMPLATES = tuple(BUILTIN_TEMPLATES)
 
 
 def talk(*texts: str) -> tuple[Turn, ...]:
@@ -90,102 +91,23 @@ def test_vicuna_text_is_the_references() -> None:
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     )
-    assert text == f"<s>{system} USER: Hi? ASSISTANT: No.</s> USER: Sure? ASSISTANT:"
+    assert text == f"<s>{system} USER: Hi? ASSISTANT: No.</s>USER: Sure? ASSISTANT:"
 
 
-# ---- the reference's own ids and masks
-
-EQUAL = (
-    "image_first_single",
-    "image_last_single",
-    "image_middle",
-    "multi_turn_image",
-    "multi_turn_image_in_second",
-    "chinese",
-    "text_only",
-    "numbers_punct",
-    "chinese_single",
-    "caption_alignment",
-)
-APART = {
-    "empty_answer": "the data format refuses an empty answer; the reference learns nothing from it",
-    "empty_answer_mid": "the same",
-    "starts_with_gpt": "the data format refuses it; the reference drops the first turn",
-    "odd_turns": "the data format refuses a question without an answer; the reference masks everything",
-    "whitespace": "the data format strips texts; the reference's default templates keep the blanks",
-    "separator_in_answer": "the ids are equal; the reference's length check fails and masks everything",
-    "eos_in_answer": "we refuse control tokens in text; the reference's length check fails and masks everything",
-    "two_images": "the reference removes both markers and puts back one; we keep both, in their places",
-    "truncated": "the reference cuts at model_max_length; we set aside what exceeds the context",
-    "integer_answer": "the reference raises TypeError",
-}
-KEYS = {
-    "mistral_instruct": "mistral_instruct.legacy=True.im_start_end=False.conv=llava",
-    "vicuna_v1": "v1.legacy=True.im_start_end=False.conv=llava",
-}
-
-
-class Oracle:
-    """The reference's recorded preprocessing, and our own format over the same tokenizer."""
-
-    def __init__(self, shared: Path, template: str) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(shared / "oracle" / "v15" / "llava-mistral-tiny-separate")
-        tokenizer.add_tokens([IMAGE_MARKER], special_tokens=True)
-        self.chat = ChatFormat(tokenizer, builtin_template(template))
-        labels = shared / "oracle" / "labels"
-        self.rows = {
-            row["name"]: row for row in json.loads((labels / "llava_labels.json").read_text())[KEYS[template]]["rows"]
-        }
-        spoken = json.loads((labels / "conversations.json").read_text())
-        self.turns = {
-            talked["name"]: [
-                picture_first(Turn(speaker=turn["from"], text=str(turn["value"]).strip()))
-                for turn in talked["conversations"]
-            ]
-            for talked in spoken
-        }
-
-    def ours(self, name: str) -> tuple[list[int], list[int]]:
-        """Ids, with the reference's -200 for a picture, and labels."""
-        turns = self.turns[name]
-        encoded = self.chat.encode(turns, [1] * sum(turn.text.count(IMAGE_MARKER) for turn in turns))
-        ids = [-200 if token == self.chat.image_token_id else token for token in encoded.input_ids]
-        return ids, list(encoded.labels)
-
-
-@pytest.fixture(scope="module", params=sorted(KEYS))
-def oracle(shared: Path, request: pytest.FixtureRequest) -> Oracle:
-    return Oracle(shared, request.param)
-
-
-def test_every_row_of_the_reference_is_accounted_for(oracle: Oracle) -> None:
-    assert set(oracle.rows) == {*EQUAL, *APART}
-
-
-@pytest.mark.parametrize("name", EQUAL)
-def test_ids_and_masks_are_the_references(name: str, oracle: Oracle) -> None:
-    ids, labels = oracle.ours(name)
-    assert ids == oracle.rows[name]["input_ids"]
-    assert labels == oracle.rows[name]["labels"]
-
-
-def test_where_only_the_references_mask_is_broken_the_ids_are_its_own(oracle: Oracle) -> None:
-    assert oracle.rows["separator_in_answer"]["all_masked"]
-    assert oracle.ours("separator_in_answer")[0] == oracle.rows["separator_in_answer"]["input_ids"]
-
-
-def test_the_reference_cuts_what_we_encode_whole(oracle: Oracle) -> None:
-    ids, labels = oracle.ours("truncated")
-    cut = oracle.rows["truncated"]
-    assert ids[: len(cut["input_ids"])] == cut["input_ids"]
-    assert labels[: len(cut["labels"])] == cut["labels"]
-    assert ids[-1] == labels[-1] == oracle.chat.end_token_id
+def test_the_training_header_by_hand() -> None:
+    """LLaVA-Med v1.0's train.py: `_add_speaker_and_signal`. What a prompt leaves to be written is learned too."""
+    chat = byte_chat("v0")
+    encoded = chat.encode(talk("Hi?", "No.", "Sure?", "Yes"), [])
+    text = chat.render(talk("Hi?", "No.", "Sure?", "Yes"), open_answer=False)
+    assert text.endswith("questions.\n\n### Human: Hi?\n### Assistant: No.\n### Human: Sure?\n### Assistant: Yes\n### ")
+    learned = [chat.tokenizer.decode(encoded.input_ids[start:end]) for start, end in runs(encoded.supervised)]
+    assert learned == [" Assistant: No.\n###", " Assistant: Yes\n###"]
 
 
 # ---- as a property
 
 letters = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-said = letters.map(str.strip).filter(lambda text: text and not any(mark in text for mark in ("<", "|")))
+said = letters.map(str.strip).filter(lambda text: text and not any(mark in text for mark in ("<", "|", "#")))
 rounds = st.lists(st.tuples(said, said), min_size=1, max_size=3)
 
 
@@ -203,6 +125,13 @@ def runs(flags: tuple[bool, ...]) -> Iterator[tuple[int, int]]:
         place += length
 
 
+def length_of_answer(chat: ChatFormat, ids: list[int]) -> int:
+    """Where generation would stop."""
+    if chat.shape.stop is None:
+        return ids.index(chat.end_token_id) + 1
+    return text_length(chat.tokenizer, ids, chat.shape.stop)
+
+
 def check_masks(chat: ChatFormat, turns: tuple[Turn, ...]) -> None:
     """What is learned after a prompt is exactly what the model would have to generate for it."""
     encoded = chat.encode(turns, [5])
@@ -211,9 +140,11 @@ def check_masks(chat: ChatFormat, turns: tuple[Turn, ...]) -> None:
     for number, (start, end) in enumerate(found):
         prompt = chat.encode_prompt(turns[: 2 * number + 1], [5])
         assert encoded.input_ids[:start] == prompt
-        assert encoded.input_ids[end - 1] == chat.end_token_id
-        answer: Any = chat.tokenizer.decode(encoded.input_ids[start : end - 1])
-        assert answer.strip() == turns[2 * number + 1].text
+        if chat.shape.stop is None:
+            assert encoded.input_ids[end - 1] == chat.end_token_id
+        generated: Any = chat.tokenizer.decode(encoded.input_ids[start:end], skip_special_tokens=True)
+        assert answer_of(generated, chat.shape) == turns[2 * number + 1].text
+        assert length_of_answer(chat, list(encoded.input_ids[start:])) == end - start
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -223,17 +154,6 @@ def test_a_prompt_is_a_prefix_and_the_answer_alone_is_learned(template: str) -> 
     @given(rounds)
     def check(pairs: list[tuple[str, str]]) -> None:
         check_masks(chat, conversation(pairs))
-
-    check()
-
-
-def test_the_same_with_a_sentencepiece_tokenizer(oracle: Oracle) -> None:
-    latin = st.text(st.sampled_from("abcdefgh ,.'?0123456789肺\n"), min_size=1, max_size=20)
-    clean = latin.map(lambda text: " ".join(text.split(" "))).map(str.strip).filter(bool)
-
-    @given(st.lists(st.tuples(clean, clean), min_size=1, max_size=3))
-    def check(pairs: list[tuple[str, str]]) -> None:
-        check_masks(oracle.chat, conversation(pairs))
 
     check()
 
@@ -261,18 +181,66 @@ def test_markers_and_pictures_must_agree() -> None:
         chat.encode(talk("a", "b"), [4])
 
 
+ECHO = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+THINKS = "{{ messages[0].content }}<s>{% if messages[1] %}{{ messages[1].content }}</s>{% else %}<think>{% endif %}"
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "no end token"),
-        ("{% for m in messages %}{{ m['content'] }}</s>{% endfor %}{{ messages | length }}", "does not extend"),
-        ("{{ raise_exception('only one turn') }}", "refuses this conversation: only one turn"),
+        (ECHO, "no end token"),
+        (ECHO + "\n", "no end token"),
+        (f"{ECHO}</s>{{{{ messages | length }}}}", "does not extend"),
+        (THINKS, "does not extend"),
     ],
 )
-def test_a_template_whose_answers_cannot_be_found_is_refused(template: str, message: str) -> None:
-    chat = byte_chat("vicuna_v1")
+def test_a_template_whose_answers_cannot_be_found_teaches_nothing_and_may_ask(template: str, message: str) -> None:
+    chat = ChatFormat(byte_chat("vicuna_v1").tokenizer, template)
+    assert chat.encode_prompt(talk("a"), [])
     with pytest.raises(DataError, match=message):
-        ChatFormat(chat.tokenizer, template).encode(talk("a", "b"), [])
+        chat.encode(talk("a", "b"), [])
+
+
+def test_a_template_may_end_answers_by_a_text_of_its_own() -> None:
+    template = "{% for m in messages %}{{ m.role }}> {{ m.content }}\n%%\n{% endfor %}"
+    chat = ChatFormat(byte_chat("vicuna_v1").tokenizer, template)
+    assert (chat.shape.role, chat.shape.other_role, chat.shape.stop) == ("assistant>", "user>", "%%")
+    encoded = chat.encode(talk("a", "b", "c", "d"), [])
+    learned = [chat.tokenizer.decode(encoded.input_ids[start:end]) for start, end in runs(encoded.supervised)]
+    assert learned == ["assistant> b\n%%", "assistant> d\n%%"]
+    with pytest.raises(DataError, match=r"turn 2: the answer holds '%%', which ends answers"):
+        chat.encode(talk("a", "b %% c"), [])
+
+
+def test_a_template_without_a_cue_is_learned_with_its_cue() -> None:
+    """ChatML that ignores add_generation_prompt: the first control token of an answer is not its end."""
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    chat = ChatFormat(byte_chat("chatml").tokenizer, template)
+    encoded = chat.encode(talk("a", "b"), [])
+    (only,) = runs(encoded.supervised)
+    assert chat.tokenizer.decode(encoded.input_ids[slice(*only)]) == "<|im_start|>assistant\nb<|im_end|>"
+    assert answer_of("assistant\nb", chat.shape) == "b"
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [
+        (builtin_template("chatml"), r"<\|im_start\|>, <\|im_end\|>, which"),
+        (builtin_template("vicuna_v1", wrapped=True), "<im_start>, <im_end>, which"),
+        ("<start_of_turn>{{ messages[0].content }}</s>", "<start_of_turn>, which"),
+    ],
+)
+def test_a_tokenizer_that_lacks_the_templates_tokens_is_refused_at_once(template: str, tokens: str) -> None:
+    with pytest.raises(ModelError, match=f"the chat template writes {tokens} the tokenizer does not have"):
+        ChatFormat(word_chat().tokenizer, template)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused_where_the_template_needs_one() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE_MARKER]}, replace_extra_special_tokens=False)
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="'eos_token' is undefined"):
+        ChatFormat(tokenizer, builtin_template("vicuna_v1"))
 
 
 def test_a_tokenizer_without_an_image_token_is_refused() -> None:
@@ -284,27 +252,6 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
     slow: Any = type("Slow", (), {"is_fast": False})()
     with pytest.raises(ModelError, match="character offsets"):
         ChatFormat(slow, builtin_template("chatml"))
-
-
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_typed_content_renders_as_text_does(template: str) -> None:
-    chat = byte_chat(template)
-    both = accept_typed_content(chat.template)
-    picture, words = {"type": "image"}, {"type": "text", "text": "What is it?"}
-    answer = {"role": "assistant", "content": "A lung."}
-
-    def render(*messages: dict[str, Any], form: str = both) -> Any:
-        return chat.tokenizer.apply_chat_template(
-            list(messages), chat_template=form, tokenize=False, add_generation_prompt=True
-        )
-
-    typed = (
-        {"role": "user", "content": [picture, words]},
-        {**answer, "content": [{"type": "text", "text": "A lung."}]},
-    )
-    written = ({"role": "user", "content": "<image>\nWhat is it?"}, answer)
-    assert render(*typed) == render(*written) == render(*written, form=chat.template)
-    assert accept_typed_content(both) == both
 
 
 def test_a_single_picture_goes_first() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llavamed_cli.model.assemble import assemble_on
 from llavamed_cli.model.generate import Prompt, answer_batch, stream_answer
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.records import Turn
@@ -146,3 +147,83 @@ def test_the_picture_reaches_the_model(loaded: LoadedModel) -> None:
         for colour in ("black", "white")
     ]
     assert seen[0].token_ids != seen[1].token_ids or abs(seen[0].confidence - seen[1].confidence) > 1e-4
+
+
+# ---- answers that end at a text
+
+
+@pytest.fixture(scope="module")
+def ends_at_text() -> LoadedModel:
+    """A model whose format ends answers at `###` and leaves `Assistant:` to the model."""
+    return assemble_on("tiny", "tiny", device="cpu", precision="fp32", seed=0, template="simple")
+
+
+class Dictated:
+    """Makes the model say given texts, one a row, a token a step; `steps` counts how long it was let to."""
+
+    def __init__(self, loaded: LoadedModel, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        model, processor = loaded.model, loaded.processor
+        words: Any = processor
+        self.ids = [words.tokenizer(text)["input_ids"] for text in texts]
+        self.steps = 0
+        plain = model.lm_head.forward
+
+        def say(states: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = plain(states)
+            for row, ids in enumerate(self.ids):
+                logits[row, -1, ids[self.steps]] = 1e4
+            self.steps += 1
+            return logits
+
+        monkeypatch.setattr(model.lm_head, "forward", say)
+
+
+def test_rows_end_at_the_stop_text_without_it_and_without_the_role(
+    ends_at_text: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["Assistant: A lung.\n###Human: And?" + "?" * 40, "Human: sign #1, ## too.###" + "?" * 60]
+    dictated = Dictated(ends_at_text, said, monkeypatch)
+    answers = answer_batch(ends_at_text, [asking("a"), asking("longer")], max_new_tokens=60)
+    assert [answer.text for answer in answers] == ["A lung.", "sign #1, ## too."]
+    lengths = [len(answer.token_ids) for answer in answers]
+    words: Any = ends_at_text.processor
+    assert [words.tokenizer.decode(answer.token_ids) for answer in answers] == [
+        text[: text.index("###") + 3] for text in said
+    ]
+    assert dictated.steps == max(lengths)
+    assert [answer.confidence for answer in answers] == pytest.approx([1.0, 1.0])
+
+
+def test_a_stream_ends_there_too(ends_at_text: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    dictated = Dictated(ends_at_text, ["Assistant: A lung #1.\n###" + "?" * 60], monkeypatch)
+    pieces = list(stream_answer(ends_at_text, asking("a"), max_new_tokens=60))
+    assert "".join(pieces) == "A lung #1."
+    assert len(pieces) > 1
+    assert dictated.steps < 40
+
+
+def test_other_tools_stop_by_the_ids_that_stand_in_for_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `###` is one token: no tokenizer is handed over, which `stop_strings` would need."""
+    made = assemble_on("tiny", "tiny", device="cpu", precision="fp32", seed=0, template="simple")
+    chat = made.chat
+    assert chat.end_token_id is None
+    words: Any = made.processor
+    words.tokenizer.add_tokens(["###"])
+    three = words.tokenizer.convert_tokens_to_ids("###")
+    model: Any = made.model
+    assert three < model.lm_head.out_features
+    fresh = type(chat)(chat.tokenizer, chat.template)
+    assert fresh.stop_token_ids == tuple(sorted([words.tokenizer.eos_token_id, three]))
+    dictated = Dictated(made, ["A lung.###" + "?" * 60], monkeypatch)
+    asked = torch.tensor([chat.encode_prompt(asking("a").turns, [])])
+    output = model.generate(asked, do_sample=False, max_new_tokens=60, eos_token_id=list(fresh.stop_token_ids))
+    assert words.tokenizer.decode(output[0, asked.shape[1] :]) == "A lung.###"
+    assert dictated.steps < 20
+
+
+def test_stop_strings_would_make_plain_generation_fail(ends_at_text: LoadedModel) -> None:
+    """Why a folder names ids instead: what transformers does with a generation config that has `stop_strings`."""
+    model: Any = ends_at_text.model
+    asked = torch.tensor([ends_at_text.chat.encode_prompt(asking("a").turns, [])])
+    with pytest.raises(ValueError, match="must pass the model's tokenizer"):
+        model.generate(asked, max_new_tokens=2, stop_strings=["###"])

@@ -9,6 +9,7 @@ import typer
 from llavamed_cli.cli import training_options as training
 from llavamed_cli.cli.options import Debug, Device, Images, Json, Quiet, Seed
 from llavamed_cli.cli.terminal import Terminal
+from llavamed_cli.model.chat_templates import BUILTIN_TEMPLATES
 
 if TYPE_CHECKING:
     from llavamed_cli.model.load import LoadedModel
@@ -35,7 +36,7 @@ def align(
     vision_tower: Annotated[
         str,
         typer.Option(
-            help="A CLIP, SigLIP, DINOv2 or ViT folder or hub name, or `tiny`.",
+            help="Folder or hub name of a CLIP (PubMedCLIP), BiomedCLIP, SigLIP, DINOv2 or ViT, or `tiny`.",
             rich_help_panel=PARTS,
             show_default=False,
         ),
@@ -48,7 +49,7 @@ def align(
     template: Annotated[
         str | None,
         typer.Option(
-            help="Chat template instead of the tokenizer's own: chatml, mistral_instruct, vicuna_v1.",
+            help=f"Chat template instead of the tokenizer's own: {', '.join(BUILTIN_TEMPLATES)}.",
             rich_help_panel=PARTS,
         ),
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llavamed_cli.cli import align, ask, build_data, tune
+from llavamed_cli.cli import align, ask, build_data, convert, tune
 from llavamed_cli.cli import eval as evaluate
 from llavamed_cli.errors import LlavamedError
 
@@ -49,6 +49,7 @@ app.command("align", rich_help_panel=TRAINING, epilog=align.EXAMPLES)(align.alig
 app.command("tune", rich_help_panel=TRAINING, epilog=tune.EXAMPLES)(tune.tune)
 app.command("eval", rich_help_panel=USE, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("ask", rich_help_panel=USE, epilog=ask.EXAMPLES)(ask.ask)
+app.command("convert", rich_help_panel=USE, epilog=convert.EXAMPLES)(convert.convert)
 
 
 def main(arguments: Sequence[str]) -> int:

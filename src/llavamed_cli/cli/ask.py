@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,10 @@ from llavamed_cli.errors import UsageError
 if TYPE_CHECKING:
     from llavamed_cli.model.generate import Prompt
     from llavamed_cli.model.load import LoadedModel
+    from llavamed_cli.model.picture import Picture
 
 HOW = "How it answers"
+SEEN = "How a picture is seen"
 ACKNOWLEDGED = "LLAVAMED_ACKNOWLEDGE"
 
 EXAMPLES = """
@@ -27,18 +30,27 @@ llavamed ask scan.png "What abnormality is seen?" --model tuned
 
 llavamed ask slice.dcm "Is this a CT scan?" --model tuned --json
 
+llavamed ask chest.dcm "Is there a pneumothorax?" --model tuned --window -600,1500 --frame 40
+
 export LLAVAMED_MODEL=tuned; llavamed ask scan.png "Which organ is shown?"
 """
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="A picture: PNG, JPEG, TIFF, WebP, DICOM.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="A picture: PNG, JPEG, TIFF, WebP, DICOM, NIfTI.", show_default=False)],
     question: Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)],
     model: Annotated[
         str, typer.Option(help="A model folder or hub name.", envvar="LLAVAMED_MODEL", show_default=False)
     ],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.", rich_help_panel=HOW)] = 256,
-    precision: Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32.", rich_help_panel=HOW)] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 4bit, 8bit, bf16, fp16 or fp32.", rich_help_panel=HOW)] = "auto",
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="C,W", help="DICOM, NIfTI: centre and width of the greys shown.", rich_help_panel=SEEN),
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(metavar="N", help="Which frame, page or slice, from 1.", rich_help_panel=SEEN)
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,13 +66,16 @@ def ask(
     terminal = Terminal(as_json=as_json, quiet=quiet)
     if not question.strip():
         raise UsageError("the question is empty")
-    prompt = _prompt(image, question)
+    picture = _picture(image, window, frame)
+    for note in picture.facts.notes:
+        terminal.note(f"{image.name}: {note}")
+    prompt = _prompt(picture, question)
     terminal.quiet_libraries()
     began = time.perf_counter()
-    loaded = _load(model, device, precision)
+    loaded = _load(model, device, precision, terminal)
     load_seconds = time.perf_counter() - began
     if as_json:
-        terminal.result("", _whole_answer(loaded, prompt, model, load_seconds, max_new_tokens))
+        terminal.result("", _whole_answer(loaded, prompt, picture, model, load_seconds, max_new_tokens))
     else:
         _stream(loaded, prompt, max_new_tokens)
     if os.environ.get(ACKNOWLEDGED) != "1":
@@ -69,18 +84,30 @@ def ask(
         terminal.warn(DISCLAIMER)
 
 
-def _prompt(image: Path, question: str) -> Prompt:
+def _picture(image: Path, window: str | None, frame: int | None) -> Picture:
+    from llavamed_cli.model.images import read_picture
+    from llavamed_cli.model.picture import View
+
+    if window is None:
+        return read_picture(image, View(frame=frame))
+    try:
+        centre, width = (float(part) for part in window.split(","))
+    except ValueError as error:
+        raise UsageError(f"--window is a centre and a width, such as 40,400, not {window!r}") from error
+    return read_picture(image, View(window=(centre, width), frame=frame))
+
+
+def _prompt(picture: Picture, question: str) -> Prompt:
     from llavamed_cli.model.generate import Prompt
-    from llavamed_cli.model.images import open_picture
     from llavamed_cli.records import IMAGE_MARKER, Turn
 
-    return Prompt((Turn(speaker="human", text=f"{IMAGE_MARKER}\n{question.strip()}"),), (open_picture(image),))
+    return Prompt((Turn(speaker="human", text=f"{IMAGE_MARKER}\n{question.strip()}"),), (picture.image,))
 
 
-def _load(model: str, device: str, precision: str) -> LoadedModel:
+def _load(model: str, device: str, precision: str, terminal: Terminal) -> LoadedModel:
     from llavamed_cli.model.load import load_model
 
-    return load_model(model, device=device, precision=precision)
+    return load_model(model, device=device, precision=precision, progress=terminal)
 
 
 def _stream(loaded: LoadedModel, prompt: Prompt, max_new_tokens: int) -> None:
@@ -92,21 +119,20 @@ def _stream(loaded: LoadedModel, prompt: Prompt, max_new_tokens: int) -> None:
 
 
 def _whole_answer(
-    loaded: LoadedModel, prompt: Prompt, model: str, load_seconds: float, max_new_tokens: int
+    loaded: LoadedModel, prompt: Prompt, picture: Picture, model: str, load_seconds: float, max_new_tokens: int
 ) -> dict[str, object]:
     from llavamed_cli import __version__
     from llavamed_cli.model.generate import answer_batch
 
     began = time.perf_counter()
     answer = answer_batch(loaded, [prompt], max_new_tokens=max_new_tokens)[0]
-    width, height = prompt.pictures[0].size
     return {
         "answer": answer.text,
         "confidence": round(answer.confidence, 4),
         "tokens": len(answer.token_ids),
         "model": model,
-        "choices": {name: choice.value for name, choice in loaded.choices.items()},
-        "picture": {"width": width, "height": height},
+        "choices": {name: asdict(choice) for name, choice in loaded.choices.items()},
+        "picture": asdict(picture.facts),
         "seconds": {"load": round(load_seconds, 3), "answer": round(time.perf_counter() - began, 3)},
         "version": __version__,
         "notice": "research use only, not a medical device",

@@ -74,7 +74,10 @@ Exclude = Annotated[
 Clip = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="A CLIP that scores caption and picture.", rich_help_panel=SCREENING, show_default=False
+        metavar="FOLDER",
+        help="A CLIP or BiomedCLIP that scores the pairs.",
+        rich_help_panel=SCREENING,
+        show_default=False,
     ),
 ]
 MinSimilarity = Annotated[

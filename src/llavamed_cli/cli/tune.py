@@ -80,7 +80,7 @@ def tune(
     def open_model() -> LoadedModel:
         from llavamed_cli.model.load import load_model
 
-        return load_model(model, device=device, precision=precision)
+        return load_model(model, device=device, precision=precision, for_training=True)
 
     request = training.StageRequest(
         command="tune",

@@ -13,14 +13,13 @@ from llavamed_cli.model.chat import ChatFormat
 from llavamed_cli.model.language_model import LanguageModel, load_language_model
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.model.precision import Choice, choose_device, choose_precision, torch_dtype
+from llavamed_cli.model.published.llava_config import llava_config, select_strategy
+from llavamed_cli.model.published.processor import build_processor
 from llavamed_cli.model.vision_tower import VisionTower, load_vision_tower
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
-
-FEATURE_LAYER = -2
-"""The tower's second-to-last layer is read (LLaVA, section 4.1; `mm_vision_select_layer` of LLaVA-Med)."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ def assemble(
     """
     words = load_language_model(language_model, dtype=dtype, seed=seed, template=template)
     tower = load_vision_tower(vision_tower, dtype=dtype, seed=seed, image_size=image_size)
-    processor = _processor(words, tower)
-    image_tokens = (tower.image_size // tower.patch_size) ** 2
-    model = _model(words, tower, image_tokens)
+    # Padded to a square with the mean colour, never cropped: a chest film's edges hold findings.
+    processor = build_processor(words.tokenizer, words.template, tower.reading, aspect="pad")
+    model = _model(words, tower)
     _start_projector(model, seed)
-    end = ChatFormat(words.tokenizer, words.template).end_token_id
-    model.generation_config.eos_token_id = sorted({end, words.tokenizer.eos_token_id} - {None})
+    ends = ChatFormat(words.tokenizer, words.template).stop_token_ids
+    model.generation_config.eos_token_id = sorted({*ends, words.tokenizer.eos_token_id} - {None})
     model.generation_config.pad_token_id = words.tokenizer.pad_token_id
-    return Assembled(model.to(dtype), processor, words.chosen_template, image_tokens)
+    return Assembled(model.to(dtype), processor, words.chosen_template, model.config.image_seq_length)
 
 
 def assemble_on(
@@ -92,48 +91,20 @@ def assemble_on(
     return LoadedModel(model.to(chosen_device.value).eval(), made.processor, chosen_device.value, choices)
 
 
-def _processor(words: LanguageModel, tower: VisionTower) -> Any:
-    """Pictures are padded to a square with the mean colour, never cropped: a chest film's edges hold findings."""
-    from transformers import LlavaProcessor
-    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-
-    pictures = LlavaImageProcessorPil(
-        do_pad=True,
-        size={"shortest_edge": tower.image_size},
-        crop_size={"height": tower.image_size, "width": tower.image_size},
-        image_mean=list(tower.mean),
-        image_std=list(tower.std),
-    )
-    words.tokenizer.chat_template = words.template
-    return LlavaProcessor(
-        image_processor=pictures,
-        tokenizer=words.tokenizer,
-        patch_size=tower.patch_size,
-        vision_feature_select_strategy=_strategy(tower),
-        num_additional_image_tokens=int(tower.family.class_token),
-        chat_template=words.template,
-    )
-
-
-def _strategy(tower: VisionTower) -> str:
-    """HF's names: "default" drops the class token, "full" keeps every token."""
-    return "default" if tower.family.class_token else "full"
-
-
-def _model(words: LanguageModel, tower: VisionTower, image_tokens: int) -> Any:
+def _model(words: LanguageModel, tower: VisionTower) -> Any:
     """Join the loaded parts inside a skeleton without weights, so that no part is held twice in memory."""
     import torch
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
 
-    config = LlavaConfig(
-        text_config=words.model.config,
-        vision_config=tower.model.config,
-        image_token_index=words.tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=image_tokens,
-        vision_feature_layer=FEATURE_LAYER,
-        vision_feature_select_strategy=_strategy(tower),
-        pad_token_id=words.tokenizer.pad_token_id,
-        tie_word_embeddings=words.model.config.tie_word_embeddings,
+    reading = tower.reading
+    config = llava_config(
+        words.model.config,
+        tower.model.config,
+        image_token=words.tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token=words.tokenizer.pad_token_id,
+        feature_layer=reading.feature_layer,
+        strategy=select_strategy("patch", class_token=reading.class_token),
+        image_size=reading.size,
     )
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)

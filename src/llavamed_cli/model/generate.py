@@ -1,4 +1,7 @@
-"""Answers from a LLaVA: greedy, so that the same question gets the same answer; many at once, or one as it comes."""
+"""Answers from a LLaVA: greedy, so that the same question gets the same answer; many at once, or one as it comes.
+
+An answer ends at the model's end token, or where its chat format has a text for that (`###`), before that text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llavamed_cli.model.answer_text import answer_of, answer_pieces, length_of_answer, stop_at
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.records import Turn
 
@@ -24,7 +28,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer. confidence: geometric mean of its tokens' probabilities, the end token's included."""
+    """An answer. confidence: geometric mean of its tokens' probabilities, the end marker's included."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -46,6 +50,7 @@ def answer_batch(loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_toke
             max_new_tokens=max_new_tokens,
             return_dict_in_generate=True,
             output_logits=True,
+            **_ending(loaded, start),
         )
         # one step's logits are [batch, vocabulary]; of each only the chosen token's log-probability is kept
         chosen = torch.stack(
@@ -63,7 +68,7 @@ def stream_answer(loaded: LoadedModel, prompt: Prompt, *, max_new_tokens: int) -
     from threading import Event, Thread
 
     import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+    from transformers import StoppingCriteria, TextIteratorStreamer
 
     processor: Any = loaded.processor
     streamer: Any = TextIteratorStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -77,14 +82,17 @@ def stream_answer(loaded: LoadedModel, prompt: Prompt, *, max_new_tokens: int) -
     def work() -> None:
         model: Any = loaded.model
         try:
+            inputs = _inputs(loaded, [prompt])
+            ending = _ending(loaded, inputs["input_ids"].shape[1])
+            ending["stopping_criteria"].append(Stopped())
             with torch.inference_mode():
                 model.generate(
-                    **_inputs(loaded, [prompt]),
+                    **inputs,
                     do_sample=False,
                     num_beams=1,
                     max_new_tokens=max_new_tokens,
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([Stopped()]),
+                    **ending,
                 )
         except BaseException as error:  # handed to the caller's thread below
             failures.append(error)
@@ -93,7 +101,7 @@ def stream_answer(loaded: LoadedModel, prompt: Prompt, *, max_new_tokens: int) -
     thread = Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield from (piece for piece in streamer if piece)
+        yield from answer_pieces((piece for piece in streamer if piece), loaded.chat.shape)
     finally:
         stop.set()
         thread.join()
@@ -121,14 +129,35 @@ def _inputs(loaded: LoadedModel, prompts: Sequence[Prompt]) -> dict[str, torch.T
     return inputs
 
 
+def _ending(loaded: LoadedModel, start: int) -> dict[str, Any]:
+    """What tells `generate` where answers end; `start` tokens are the prompt.
+
+    Where a text ends them, the stand-ins in the folder's generation config (`ChatFormat.stop_token_ids`) are left out:
+    they are for tools that cannot look for text, and end one token early.
+    """
+    from transformers import StoppingCriteriaList
+
+    processor: Any = loaded.processor
+    stop = loaded.chat.shape.stop
+    if stop is None:
+        return {"stopping_criteria": StoppingCriteriaList()}
+    return {
+        "stopping_criteria": StoppingCriteriaList([stop_at(processor.tokenizer, stop, start)]),
+        "eos_token_id": processor.tokenizer.eos_token_id,
+    }
+
+
 def _read(loaded: LoadedModel, tokens: torch.Tensor, log_probabilities: torch.Tensor) -> Generated:
-    """Cut an answer at its end token; what follows it in a batch is padding."""
+    """Cut an answer at its end marker; what follows it in a batch is padding."""
     model: Any = loaded.model
     processor: Any = loaded.processor
-    ends = model.generation_config.eos_token_id
+    shape = loaded.chat.shape
+    ends = model.generation_config.eos_token_id if shape.stop is None else processor.tokenizer.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
     ids = tokens.tolist()
     length = next((index + 1 for index, token in enumerate(ids) if token in ends), len(ids))
+    if shape.stop is not None:
+        length = length_of_answer(processor.tokenizer, ids[:length], shape.stop)
     confidence = float(log_probabilities[:length].mean().exp()) if length else 0.0
-    text = processor.tokenizer.decode(ids[:length], skip_special_tokens=True).strip()
+    text = answer_of(processor.tokenizer.decode(ids[:length], skip_special_tokens=True), shape)
     return Generated(text=text, token_ids=tuple(ids[:length]), confidence=confidence)

@@ -1,4 +1,4 @@
-"""The language model a LLaVA is assembled from: a folder, a hub name, a GGUF file, or `tiny`."""
+"""The language model a LLaVA is assembled from: a folder, a hub name, a GGUF file, `tiny`, or that of another LLaVA."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import ModelError, first_line
-from llavamed_cli.model.chat import accept_typed_content, builtin_template
+from llavamed_cli.model.chat_templates import accept_typed_content, template_for
+from llavamed_cli.model.hub import locate
 from llavamed_cli.model.precision import Choice
+from llavamed_cli.model.published.detect import Layout, detect
+from llavamed_cli.model.published.read import read_published
+from llavamed_cli.model.published.tokenizer import load_tokenizer
+from llavamed_cli.model.published.vocabulary import add_tokens, padded
 from llavamed_cli.model.tiny import TINY, byte_tokenizer, phantom_words, tiny_language_model
-from llavamed_cli.records import IMAGE_MARKER
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-VOCABULARY_MULTIPLE = 64
-"""Embedding rows are padded to a multiple of this, which GPUs multiply faster."""
+LLAVAS = frozenset({Layout.HUGGING_FACE, Layout.V15, Layout.V1})
+PART = "language_model."
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,73 @@ def load_language_model(where: str, *, dtype: torch.dtype, seed: int, template: 
     if where == TINY:
         tokenizer: Any = byte_tokenizer(phantom_words())
         model: Any = tiny_language_model(len(tokenizer), seed)
-        tokenizer.chat_template = builtin_template("chatml")
+        tokenizer.chat_template = template_for("chatml", tokenizer)
     else:
         model, tokenizer = _load(where, dtype)
-    _add_tokens(model, tokenizer)
+    add_tokens(tokenizer)
+    _grow_vocabulary(model, len(tokenizer))
     if template is not None:
-        return LanguageModel(model, tokenizer, _typed(template), Choice(template, "asked for"))
+        return LanguageModel(model, tokenizer, template_for(template, tokenizer), Choice(template, "asked for"))
     if tokenizer.chat_template:
         own = accept_typed_content(tokenizer.chat_template)
         return LanguageModel(model, tokenizer, own, Choice("own", "the tokenizer brings one"))
-    return LanguageModel(model, tokenizer, _typed("vicuna_v1"), Choice("vicuna_v1", "the tokenizer brings none"))
-
-
-def _typed(name: str) -> str:
-    return accept_typed_content(builtin_template(name))
+    chosen = Choice("vicuna_v1", "the tokenizer brings none")
+    return LanguageModel(model, tokenizer, template_for("vicuna_v1", tokenizer), chosen)
 
 
 def _load(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    path = Path(where).expanduser()
+    if path.suffix.lower() == ".gguf":
+        return _from_gguf(path, dtype)
+    folder = locate(where)
+    if not folder.is_dir():
+        raise ModelError("expected a model folder, a .gguf file, or a hub name like owner/name", where=where)
+    if _is_llava(folder):
+        return _out_of_llava(folder, dtype)
+    tokenizer = load_tokenizer(folder)
+    return _weights(where, str(folder), dtype), tokenizer
 
-    source, extra = _place(where)
+
+def _is_llava(folder: Path) -> bool:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **extra)
+        return detect(folder) in LLAVAS
+    except ModelError:  # a kind that only transformers knows, or none: it says which
+        return False
+
+
+def _out_of_llava(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The language half of a LLaVA of any layout, with its tokenizer and chat template."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    reading = read_published(folder)
+    config: Any = reading.config.text_config
+    tensors = {name.removeprefix(PART): read for name, read in reading.tensors.items() if name.startswith(PART)}
+    processor: Any = reading.processor
+    processor.tokenizer.chat_template = processor.chat_template
+    try:
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype
+        )
+    except Exception as error:
+        raise ModelError(f"no language model could be loaded: {first_line(error)}", where=str(folder)) from error
+    return model, processor.tokenizer
+
+
+def _from_gguf(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    if not path.is_file():
+        raise ModelError("no such GGUF file", where=str(path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     except Exception as error:  # a stranger's files: parsers raise whatever they stumble over
-        raise ModelError(f"no tokenizer could be loaded: {first_line(error)}", where=where) from error
+        raise ModelError(f"no tokenizer could be loaded: {first_line(error)}", where=str(path)) from error
+    return _without_gguf_traces(_weights(str(path), str(path.parent), dtype, gguf_file=path.name)), tokenizer
+
+
+def _weights(where: str, source: str, dtype: torch.dtype, **extra: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
     try:
         model, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **extra)
     except Exception as error:
@@ -76,23 +123,7 @@ def _load(where: str, dtype: torch.dtype) -> tuple[Any, Any]:
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(f"{len(missing)} tensor(s) are missing: {', '.join(missing[:5])}", where=where)
-    if extra:
-        model = _without_gguf_traces(model)
-    return model, tokenizer
-
-
-def _place(where: str) -> tuple[str, dict[str, str]]:
-    """The folder or hub name to hand to transformers, and the GGUF file in it."""
-    path = Path(where).expanduser()
-    if path.suffix.lower() == ".gguf":
-        if not path.is_file():
-            raise ModelError("no such GGUF file", where=where)
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
-        return str(path), {}
-    if path.exists() or where.startswith((".", "/", "~")) or where.count("/") > 1:
-        raise ModelError("expected a model folder, a .gguf file, or a hub name like owner/name", where=where)
-    return where, {}
+    return model
 
 
 def _without_gguf_traces(model: Any) -> Any:
@@ -105,18 +136,12 @@ def _without_gguf_traces(model: Any) -> Any:
     return fresh.to(model.dtype)
 
 
-def _add_tokens(model: Any, tokenizer: Any) -> None:
-    """Add `<image>` and a pad token, and rows for them.
-
-    A new row is the mean of the old ones, so its logit is the mean of theirs and it never wins.
-    """
+def _grow_vocabulary(model: Any, tokens: int) -> None:
+    """Rows for new tokens, to a multiple of 64; each the mean of the old ones, so that its logit is theirs' mean."""
     import torch
 
-    tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE_MARKER]}, replace_extra_special_tokens=False)
-    if tokenizer.pad_token is None:
-        tokenizer.add_special_tokens({"pad_token": "<pad>"})
     rows = model.get_input_embeddings().weight.shape[0]
-    wanted = -(-max(rows, len(tokenizer)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    wanted = padded(max(rows, tokens))
     if wanted == rows:
         return
     with torch.random.fork_rng(devices=[]):  # the rows it draws are overwritten below

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.files import umask
+from llavamed_cli.model.portable import make_portable
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
@@ -28,6 +29,7 @@ def save_model(model: LlavaForConditionalGeneration, processor: LlavaProcessor, 
         keeper.save_pretrained(staging)
         feeder: Any = processor
         feeder.save_pretrained(staging)
+        make_portable(staging)
         files = sorted(staging.iterdir(), key=lambda file: file.name == LAST_FILE)
         for file in files:
             file.chmod(0o666 & ~umask())  # safetensors writes files that only their owner can read

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.model.precision import Choice
 from llavamed_cli.model.published.lazy_tensor import LazyTensor
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, STOCK = "checkpoint", "stock"
 """Which vision tower: the one in the checkpoint, or the one its config names; else a folder or hub name."""
+NAMES_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,28 @@ class LoadReport:
     added: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The report for a person, a line each."""
+        told = [f"{self.layout}: {self.used} tensors used"]
+        told += [f"{name}: {choice.value} ({choice.reason})" for name, choice in self.choices.items()]
+        told += [f"added {name}: {how}" for name, how in self.added.items()]
+        for reason, names in self.ignored.items():
+            more = f", ... ({len(names)})" if len(names) > NAMES_LISTED else ""
+            told.append(f"left out, {reason}: {', '.join(names[:NAMES_LISTED])}{more}")
+        return [*told, *self.notes]
+
+    def as_values(self) -> dict[str, Any]:
+        """The report for a machine."""
+        return {
+            "layout": self.layout,
+            "choices": {name: asdict(choice) for name, choice in self.choices.items()},
+            "tensors_used": self.used,
+            "added": dict(self.added),
+            "ignored": {reason: list(names) for reason, names in self.ignored.items()},
+            "notes": list(self.notes),
+            "lines": self.lines(),
+        }
 
 
 @dataclass(frozen=True)
