@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,43 @@ def test_an_interrupted_write_goes_on(reading: Reading, tiny_model: Path, tmp_pa
     write(watched(None), folder, shard_bytes=400_000)
     assert len(read) - before < len(names) / 2
     assert torch.equal(logits(folder), logits(tiny_model))
+
+
+MEASURE = """
+import json, struct, sys
+from pathlib import Path
+import torch
+from transformers import AutoConfig, AutoProcessor, GenerationConfig
+from llavamed_cli.model.published.reading import LoadReport, Reading
+from llavamed_cli.model.published.tensor_files import TensorFiles
+from llavamed_cli.model.write_reading import write_reading
+from llavamed_cli.progress import Silent
+tiny, scratch = Path(sys.argv[1]), Path(sys.argv[2])
+side, count = 1024, 100  # a hundred matrices of 4 MiB, none of which is on disk yet
+size = 4 * side * side
+places = {f"m{n}": [n * size, (n + 1) * size] for n in range(count)}
+head = {name: {"dtype": "F32", "shape": [side, side], "data_offsets": place} for name, place in places.items()}
+text = json.dumps(head).encode()
+with (scratch / "sparse.safetensors").open("wb") as stream:
+    stream.write(struct.pack("<Q", len(text)) + text)
+    stream.truncate(8 + len(text) + count * size)
+def most():
+    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+parts = AutoConfig.from_pretrained(tiny), AutoProcessor.from_pretrained(tiny), GenerationConfig.from_pretrained(tiny)
+found = TensorFiles.open(scratch / "sparse.safetensors")
+before = most()
+reading = Reading(*parts, found, LoadReport("sparse", {}, count))
+write_reading(reading, scratch / "out", dtype=torch.bfloat16, progress=Silent(), shard_bytes=20 * 2**20)
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is measured by Linux's /proc")
+def test_memory_is_bounded_by_a_shard(tiny_model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tiny_model, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.split()[-1]) < 100 * 1024  # KiB: of 400 MiB read, 200 MiB written, 20 a shard
 
 
 def test_views_of_one_tensor_are_written_apart(reading: Reading, tmp_path: Path) -> None:
