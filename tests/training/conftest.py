@@ -41,7 +41,7 @@ def counted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
     from llavamed_cli.model.assemble import assemble
-    from llavamed_cli.model.chat import builtin_template
+    from llavamed_cli.model.chat_templates import builtin_template
     from llavamed_cli.model.save import save_model
     from llavamed_cli.model.tiny import byte_tokenizer
 

@@ -79,7 +79,7 @@ def test_every_fault_is_named_by_line_and_id_with_its_reason(folder: Path, open_
             "long": "tokens, more than the model's context of 500",
             "empty": "turn 2: empty answer",
             "unmarked": "1 image(s) but 0 <image> marker(s)",
-            "page": "not a picture in any known format",
+            "page": "an HTML page, not a picture",
         }.items(),
         start=2,
     ):
