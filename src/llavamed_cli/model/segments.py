@@ -44,7 +44,7 @@ class Segments:
 
     @cached_property
     def seen(self) -> tuple[tuple[Span, ...], ...]:
-        """For each segment, the spans whose tokens its last token sees: its prefix and itself, joined where they meet."""
+        """For each segment, what its last token sees: its prefix and itself, as one span where they meet."""
         return tuple(joined(prefix, span) for span, prefix in zip(self.spans, self.prefixes, strict=True))
 
     @cached_property

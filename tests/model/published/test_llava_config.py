@@ -140,4 +140,9 @@ def test_generation_is_greedy_to_the_tokenizers_end(words: Callable[[], Any]) ->
     tokenizer = words()
     add_tokens(tokenizer)
     config: Any = greedy_generation(tokenizer, template_for("mistral_instruct", tokenizer))
-    assert (config.do_sample, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (False, 1, 2, tokenizer.pad_token_id)
+    assert (config.do_sample, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (
+        False,
+        1,
+        2,
+        tokenizer.pad_token_id,
+    )

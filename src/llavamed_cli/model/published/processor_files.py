@@ -17,7 +17,7 @@ from llavamed_cli.model.published.tower_settings import image_settings, read_set
 from llavamed_cli.model.published.towers import TowerFamily
 
 if TYPE_CHECKING:
-    from transformers import LlavaConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 PICTURE_KEYS = frozenset(
     {
