@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from llavamed_cli.errors import DataError
-from llavamed_cli.files import read_json, read_jsonl
+from llavamed_cli.files import read_jsonl
+from llavamed_cli.json_list import read_json_list
 from llavamed_cli.records import IMAGE_MARKER, Fault, Sample, Source, Speaker, Turn
 
 SPEAKERS: dict[str, Speaker] = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
@@ -75,10 +76,7 @@ def _records(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[st
         for line, record in read_jsonl(path, on_fault):
             yield f"{path}:{line}", record
         return
-    whole = read_json(path, "training data")
-    if not isinstance(whole, list):
-        raise DataError(f"expected a JSON list of records, found {type(whole).__name__}", where=str(path))
-    for index, record in enumerate(whole):
+    for index, record in enumerate(read_json_list(path, "training data")):
         where = f"{path}, record {index}"
         if isinstance(record, dict):
             yield where, record

@@ -29,8 +29,13 @@ def require_file(path: Path, what: str) -> Path:
 
 def read_json(path: Path, what: str) -> Any:
     """Parse a whole JSON file. Raises UsageError if it is absent, DataError with the line if it is no JSON."""
+    return parse_json(require_file(path, what).read_bytes(), path, what)
+
+
+def parse_json(data: bytes, path: Path, what: str) -> Any:
+    """Parse JSON that was read from `path`. Raises DataError with the line if it is none."""
     try:
-        return json.loads(require_file(path, what).read_text(encoding="utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(f"{what} is not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
     except UnicodeDecodeError as error:
@@ -57,21 +62,28 @@ def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[
     A line that is no JSON object is handed to `on_fault` and passed over, so that the good ones are kept.
     """
     with require_file(path, "JSON Lines file").open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            if not raw.strip():
-                continue
-            try:
-                value = json.loads(raw.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                on_fault(Fault(where=f"{path}:{number}", reason="not UTF-8 text"))
-                continue
-            except (ValueError, RecursionError) as error:
-                on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {json_fault(error)}"))
-                continue
-            if not isinstance(value, dict):
-                on_fault(Fault(where=f"{path}:{number}", reason=f"expected an object, found {type(value).__name__}"))
-                continue
-            yield number, value
+        yield from parse_jsonl(stream, path, on_fault)
+
+
+def parse_jsonl(
+    lines: Iterable[bytes], path: Path, on_fault: Callable[[Fault], None]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_jsonl`, of lines that were read from `path` already."""
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        try:
+            value = json.loads(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            on_fault(Fault(where=f"{path}:{number}", reason="not UTF-8 text"))
+            continue
+        except (ValueError, RecursionError) as error:
+            on_fault(Fault(where=f"{path}:{number}", reason=f"not JSON: {json_fault(error)}"))
+            continue
+        if not isinstance(value, dict):
+            on_fault(Fault(where=f"{path}:{number}", reason=f"expected an object, found {type(value).__name__}"))
+            continue
+        yield number, value
 
 
 def json_fault(error: ValueError | RecursionError) -> str:

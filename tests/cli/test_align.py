@@ -22,7 +22,7 @@ def test_plan_says_what_it_would_take_and_writes_nothing(llavamed: Run, data_fol
     lines = dict(re.split(r"\s{2,}|(?<=epoch)\s+", line, maxsplit=1) for line in outcome.stdout.splitlines())
     assert lines["samples"] == "8 with 8 pictures"
     assert lines["steps"] == "3"
-    assert set(lines) == {"samples", "parameters", "an epoch", "packing", "steps", "memory", "time"}
+    assert set(lines) == {"samples", "parameters", "an epoch", "packing", "computed", "steps", "memory", "time"}
     assert not (tmp_path / "out").exists()
 
 

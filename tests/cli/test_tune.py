@@ -70,7 +70,7 @@ def test_other_options_in_the_same_folder_are_refused_with_what_differs(tune: Ru
     assert outcome.code == 2
     assert "this folder holds another run" in outcome.stderr
     assert "max_tokens: 2048 there, 512 now" in outcome.stderr
-    assert "train: ['projector', 'language_model'] there, ['projector'] now" in outcome.stderr
+    assert "train: ['projector', 'lm'] there, ['projector'] now" in outcome.stderr
     assert outcome.stdout == ""
 
 
@@ -78,7 +78,7 @@ def test_other_options_in_the_same_folder_are_refused_with_what_differs(tune: Ru
     ("options", "said"),
     [
         ((), "--out is missing"),
-        (("--out", "OUT", "--train", "vision_tower"), "unknown part 'vision_tower'"),
+        (("--out", "OUT", "--train", "projectr"), "unknown part 'projectr'"),
         (("--out", "OUT", "--train", "projector", "--lora-rank", "4"), "lora_rank: the language model is not trained"),
         (("--out", "OUT", "--epochs", "0"), "epochs: must be at least 1"),
         (("--out", "OUT", "--recipe", "nope.toml"), "no recipe 'nope.toml'"),
@@ -96,8 +96,9 @@ def test_a_recipe_file_with_a_slip_is_named(tune: Run, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text("learning_rte = 1.0\n")
     outcome = tune("--out", tmp_path / "out", "--recipe", recipe)
-    assert outcome.code == 1
-    assert f"{recipe}: unknown key 'learning_rte', did you mean 'learning_rate'?" in outcome.stderr
+    assert outcome.code == 2
+    assert f"{recipe}: this recipe cannot be used" in outcome.stderr
+    assert "unknown key 'learning_rte', did you mean 'learning_rate'?" in outcome.stderr
 
 
 def test_a_model_without_a_tokenizer_is_named(

@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.progress import Silent
-from llavamed_cli.training.samples import Example, find_data, read_examples
+from llavamed_cli.training.data_files import find_data
+from llavamed_cli.training.examples import Example, ExampleSet
+from llavamed_cli.training.samples import read_examples
+
+PICTURE = 16
+"""Tokens of a picture in the counted model."""
 
 Open = Callable[[], LoadedModel]
+
+
+class FewExamples(list[Example]):
+    """Examples made in a test, with what an ExampleSet knows of its own."""
+
+    @property
+    def lengths(self) -> numpy.ndarray:
+        return numpy.asarray([len(example.input_ids) for example in self])
+
+    @property
+    def supervised(self) -> numpy.ndarray:
+        return numpy.asarray([int(example.supervised[1:].sum()) for example in self])
+
+    @property
+    def picture_counts(self) -> numpy.ndarray:
+        return numpy.asarray([len(example.pictures) for example in self])
+
+    @property
+    def picture_keys(self) -> numpy.ndarray:
+        known = {pictures: key for key, pictures in enumerate(dict.fromkeys(example.pictures for example in self))}
+        return numpy.asarray([known[example.pictures] if example.pictures else -1 for example in self])
+
+    @property
+    def prefix_lengths(self) -> numpy.ndarray:
+        """Pictures come first in these examples, `PICTURE` tokens each."""
+        return self.picture_counts * PICTURE
+
+    @property
+    def pictures(self) -> int:
+        return len({path for example in self for path in example.pictures})
+
+    def example_ids(self, indices: Iterable[int]) -> list[str]:
+        return [self[index].id for index in indices]
+
+    def require_pictures(self, indices: Iterable[int]) -> None:
+        return
+
+
+@pytest.fixture
+def few() -> type[FewExamples]:
+    return FewExamples
 
 
 @pytest.fixture
@@ -22,13 +69,13 @@ def open_tiny(tiny_model: Path) -> Open:
 
 
 @pytest.fixture(scope="session")
-def examples(tiny_model: Path, data_folder: Path) -> tuple[Example, ...]:
+def examples(tiny_model: Path, data_folder: Path) -> ExampleSet:
     """The nine conversations of instruct.jsonl, the last without a picture."""
     loaded = load_model(str(tiny_model), device="cpu", precision="fp32")
     files = find_data([data_folder], "instruct.jsonl", None)
     found = read_examples(files, loaded.chat, image_length=loaded.image_length, context=2048, progress=Silent())
     assert not found.faults
-    return found.examples
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import pytest
 
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.training.estimate import Plan, plan_training
+from llavamed_cli.training.examples import Example
 from llavamed_cli.training.parts import prepare_parts
 from llavamed_cli.training.recipe import Recipe
-from llavamed_cli.training.samples import Example
 
 Open = Callable[[], LoadedModel]
 
@@ -41,7 +41,9 @@ def example(loaded: LoadedModel, words: int, learned: int, *pictures: Path) -> E
 
 
 @pytest.fixture
-def planned(open_counted: Open, data_folder: Path) -> Callable[[Recipe], tuple[Plan, LoadedModel]]:
+def planned(
+    open_counted: Open, data_folder: Path, few: Callable[..., Any]
+) -> Callable[[Recipe], tuple[Plan, LoadedModel]]:
     """Plans five examples of 26, 22, 36, 20 and 30 tokens; two of them are about the same picture."""
 
     def plan(recipe: Recipe) -> tuple[Plan, LoadedModel]:
@@ -56,7 +58,7 @@ def planned(open_counted: Open, data_folder: Path) -> Callable[[Recipe], tuple[P
             example(loaded, 20, 7),
             example(loaded, 30, 30),  # the first of them has no predictor
         ]
-        return plan_training(loaded, examples, recipe, seed=0), loaded
+        return plan_training(loaded, few(examples), recipe, seed=0), loaded
 
     return plan
 
@@ -69,8 +71,9 @@ def test_counts_by_hand(planned: Callable[[Recipe], tuple[Plan, LoadedModel]]) -
     assert plan.parameters == WORDS + TOWER + PROJECTOR
     assert plan.tokens_per_epoch == 26 + 22 + 36 + 20 + 30
     assert plan.supervised_per_epoch == 3 + 2 + 5 + 7 + 29
-    assert plan.rows_per_epoch == 3  # 36 + 22, 30 + 26, 20
-    assert plan.fill == pytest.approx(134 / 180)
+    assert plan.laid_per_epoch == 16 + 10 + 6 + 36 + 20 + 30  # two samples share one picture
+    assert plan.rows_per_epoch == 3  # 36 + 20, 32, 30
+    assert plan.fill == pytest.approx(118 / 180)
     assert plan.steps == 3
     assert plan.state_bytes == 4 * (WORDS + TOWER) + 16 * PROJECTOR
     assert plan.seconds > 0
@@ -80,7 +83,7 @@ def test_counts_by_hand(planned: Callable[[Recipe], tuple[Plan, LoadedModel]]) -
 def test_everything_trained_and_steps_that_win_over_epochs(
     planned: Callable[[Recipe], tuple[Plan, LoadedModel]],
 ) -> None:
-    both = ("projector", "language_model")
+    both = ("projector", "lm")
     plan, _ = planned(Recipe(train=both, batch_size=2, max_tokens=25, epochs=3, steps=11))
     assert plan.trained == WORDS + PROJECTOR
     assert plan.state_bytes == 4 * TOWER + 16 * (WORDS + PROJECTOR)
@@ -95,6 +98,7 @@ def test_lines_say_it_to_a_person() -> None:
         parameters=7_000_000_000,
         trained=20_000_000,
         tokens_per_epoch=900_000,
+        laid_per_epoch=300_000,
         supervised_per_epoch=80_000,
         rows_per_epoch=456,
         fill=0.964,
@@ -110,6 +114,7 @@ def test_lines_say_it_to_a_person() -> None:
             "20,000,000 of 7,000,000,000 trained",
             "900,000 tokens, 80,000 of them supervised",
             "456 rows an epoch, filled to 96%",
+            "300,000 tokens an epoch",
             "789",
             "1.50 GiB",
             "about 1.5 h",

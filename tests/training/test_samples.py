@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from llavamed_cli.errors import UsageError
 from llavamed_cli.model.chat import picture_first
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.progress import Silent
 from llavamed_cli.records import Turn
-from llavamed_cli.training.samples import DataFile, ExampleSet, find_data, read_examples, show_sample
+from llavamed_cli.training import samples
+from llavamed_cli.training.samples import DataFile, ExampleSet, read_examples, show_sample
 
 Open = Callable[[], LoadedModel]
 
@@ -65,7 +65,7 @@ def test_every_fault_is_named_by_line_and_id_with_its_reason(folder: Path, open_
         ],
         context=500,
     )
-    assert [example.id for example in found.examples] == ["good", "text"]
+    assert [example.id for example in found] == ["good", "text"]
     said = {fault.record_id: (fault.where, fault.reason) for fault in found.faults}
     path = folder / "data.jsonl"
     for line, (identity, reason) in enumerate(
@@ -91,7 +91,7 @@ def test_every_fault_is_named_by_line_and_id_with_its_reason(folder: Path, open_
 def test_a_sample_is_encoded_as_it_will_be_asked(folder: Path, open_tiny: Open) -> None:
     loaded = open_tiny()
     found = read(folder, loaded, [record("late", "What is it? <image>", "A lung.", image="a.png")])
-    (example,) = found.examples
+    (example,) = found
     asked = picture_first(Turn(speaker="human", text="What is it? <image>"))
     prompt = loaded.chat.encode_prompt([asked], [loaded.image_length])
     assert tuple(example.input_ids[: len(prompt)]) == prompt
@@ -106,26 +106,57 @@ def test_a_sample_shown_tells_what_is_learned(folder: Path, open_tiny: Open) -> 
     loaded = open_tiny()
     found = read(folder, loaded, [record("talk", "What?", "A.", "And?", "B.")])
     tokenizer: Any = loaded.chat.tokenizer
-    pieces = show_sample(found.examples[0], tokenizer.decode)
+    pieces = show_sample(found[0], tokenizer.decode)
     assert [text for text, learned in pieces if learned] == ["A.<|im_end|>", "B.<|im_end|>"]
-    assert "".join(text for text, _ in pieces) == tokenizer.decode(found.examples[0].input_ids.tolist())
+    assert "".join(text for text, _ in pieces) == tokenizer.decode(found[0].input_ids.tolist())
 
 
-def test_where_the_data_lies(folder: Path) -> None:
-    file = folder / "align.jsonl"
-    file.write_text("")
-    elsewhere = folder / "pictures"
-    assert find_data([folder], "align.jsonl", None) == [DataFile(path=file, images=folder / "images")]
-    assert find_data([file], "align.jsonl", None) == [DataFile(path=file, images=folder / "images")]
-    assert find_data([file], "align.jsonl", elsewhere) == [DataFile(path=file, images=elsewhere)]
-    alone = folder / "pictures" / "data.json"
-    elsewhere.mkdir()
-    alone.write_text("[]")
-    assert find_data([alone], "align.jsonl", None) == [DataFile(path=alone, images=elsewhere)]
+def test_what_changes_the_encoding_makes_it_anew(
+    folder: Path, open_tiny: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = folder / "cache"
+    monkeypatch.setenv("LLAVAMED_CACHE", str(cache))
+    loaded = open_tiny()
+    records = [record("a", "<image>\nWhat?", "A lung.", image="a.png"), record("b", "What?", "A lung.")]
+    stores = cache / "examples"
+
+    def count(made: LoadedModel = loaded, context: int = 2048) -> int:
+        read(folder, made, records, context)
+        return len(list(stores.iterdir()))
+
+    assert [count(), count()] == [1, 1]
+    assert count(context=100) == 2
+    records.pop()
+    assert count() == 3
+    other = open_tiny()
+    other.processor.chat_template = other.chat.template.replace("\\n", " ")
+    other.__dict__.pop("chat", None)
+    assert count(other) == 4
+    other.chat.tokenizer.add_tokens(["lung"])
+    assert count(other) == 5
 
 
-def test_data_that_is_not_there(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"the folder has no instruct\.jsonl"):
-        find_data([folder], "instruct.jsonl", None)
-    with pytest.raises(UsageError, match="no such data file or folder"):
-        find_data([folder / "absent"], "align.jsonl", None)
+def test_many_processes_encode_as_one_does(folder: Path, open_tiny: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = open_tiny()
+    records: list[Any] = [
+        record(f"r{number}", "<image>\nWhat?", f"Lung {number}.", image="a.png") if number % 7 else "{torn"
+        for number in range(40)
+    ]
+    alone = read(folder, loaded, records)
+    monkeypatch.setattr(samples, "BLOCK", 8)
+    monkeypatch.setattr(samples, "RECORDS_ALONE", 16)
+    monkeypatch.setenv("LLAVAMED_CACHE", str(folder / "cache"))
+    together = read(folder, loaded, records)
+    assert [example.id for example in together] == [example.id for example in alone]
+    assert together.faults == alone.faults
+    assert together.identity == alone.identity
+
+
+def test_a_json_list_and_json_lines_are_the_same_data(folder: Path, open_tiny: Open) -> None:
+    loaded = open_tiny()
+    records = [record("a", "<image>\nWhat?", "A lung.", image="a.png"), record("b", "What?", "A lung.")]
+    path = folder / "data.json"
+    path.write_text(json.dumps(records))
+    files = [DataFile(path=path, images=folder / "images")]
+    listed = read_examples(files, loaded.chat, image_length=loaded.image_length, context=2048, progress=Silent())
+    assert listed.identity == read(folder, loaded, records).identity

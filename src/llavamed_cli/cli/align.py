@@ -61,6 +61,8 @@ def align(
     steps: training.Steps = None,
     lr: training.LearningRate = None,
     precision: training.Precision = "auto",
+    share_pictures: training.SharePictures = None,
+    cache_features: training.CacheFeatures = None,
     save_every: training.SaveEvery = None,
     keep: training.Keep = None,
     plan: training.PlanOnly = False,
@@ -83,6 +85,8 @@ def align(
         "epochs": epochs,
         "steps": steps,
         "learning_rate": lr,
+        "share_pictures": share_pictures,
+        "cache_features": cache_features,
         "save_every": save_every,
         "keep": keep,
     }

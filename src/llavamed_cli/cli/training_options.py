@@ -31,6 +31,19 @@ Epochs = Annotated[int | None, typer.Option(help="Times through the data.", rich
 Steps = Annotated[int | None, typer.Option(help="Steps in all, instead of epochs.", rich_help_panel=HOW)]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.", rich_help_panel=HOW)]
 Precision = Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32.", rich_help_panel=HOW)]
+SharePictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-pictures/--no-share-pictures",
+        help="Samples about one picture share its tokens.",
+        rich_help_panel=HOW,
+        show_default=False,
+    ),
+]
+CacheFeatures = Annotated[
+    str | None,
+    typer.Option(help="What the tower sees, kept: auto, memory, disk or off.", rich_help_panel=HOW, show_default=False),
+]
 SaveEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints.", rich_help_panel=HOW)]
 Keep = Annotated[int | None, typer.Option(help="Checkpoints kept.", rich_help_panel=HOW)]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.", rich_help_panel=LOOK)]
@@ -69,7 +82,7 @@ def input_of(where: str) -> Path | str:
 def run_stage(request: StageRequest, terminal: Terminal) -> None:
     """Carry a stage out: look at it (--plan, --show-sample), or train it."""
     from llavamed_cli.run_record import begin_run
-    from llavamed_cli.training.samples import find_data
+    from llavamed_cli.training.data_files import find_data
     from llavamed_cli.training.stage import prepare_stage, train_stage
 
     if not 0 <= request.seed < 2**63:
@@ -89,7 +102,8 @@ def run_stage(request: StageRequest, terminal: Terminal) -> None:
             return
     terminal.quiet_libraries()
     prepared = prepare_stage(request.open_model, files, request.recipe, seed=request.seed, progress=terminal)
-    terminal.faults(prepared.examples.faults, kept=len(prepared.examples.examples))
+    found = prepared.examples
+    terminal.faults(found.faults, kept=len(found), total=found.set_aside)
     shown: dict[str, tuple[str, Any]] = {}
     if request.show_sample:
         shown["sample"] = _sample(prepared)
@@ -119,7 +133,7 @@ def _plan(request: StageRequest, prepared: Prepared) -> tuple[str, Any]:
     """The plan, for a person and as a value."""
     from llavamed_cli.training.estimate import plan_training
 
-    plan = plan_training(prepared.loaded, prepared.examples.examples, request.recipe, request.seed)
+    plan = plan_training(prepared.loaded, prepared.examples, request.recipe, request.seed)
     return "\n".join(plan.lines()), asdict(plan)
 
 
@@ -128,7 +142,7 @@ def _sample(prepared: Prepared) -> tuple[str, Any]:
     from llavamed_cli.training.samples import show_sample
 
     loaded = prepared.loaded
-    example = prepared.examples.examples[0]
+    example = prepared.examples[0]
     image = loaded.chat.image_token_id
     tokenizer: Any = loaded.chat.tokenizer
 

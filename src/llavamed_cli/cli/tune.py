@@ -32,14 +32,33 @@ def tune(
     recipe: training.RecipeName = "llava-med-tune",
     train: Annotated[
         str | None,
-        typer.Option(
-            help="What learns: projector, language_model, or both with a comma.", rich_help_panel=training.HOW
-        ),
+        typer.Option(help="What learns: projector, lm, or both with a comma.", rich_help_panel=training.HOW),
     ] = None,
     lora_rank: Annotated[
         int | None,
         typer.Option(
             help="Learn low-rank additions of this rank; 0 learns the weights themselves.", rich_help_panel=training.HOW
+        ),
+    ] = None,
+    quantise: Annotated[
+        str | None,
+        typer.Option(
+            help="Hold the frozen language model in 4bit or 8bit beside LoRA (QLoRA); none.",
+            rich_help_panel=training.HOW,
+            show_default=False,
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw or adamw8bit.", rich_help_panel=training.HOW, show_default=False),
+    ] = None,
+    merge: Annotated[
+        bool | None,
+        typer.Option(
+            "--merge/--no-merge",
+            help="Fold LoRA into the weights at the end; it is kept alone as well.",
+            rich_help_panel=training.HOW,
+            show_default=False,
         ),
     ] = None,
     batch_size: training.BatchSize = None,
@@ -48,6 +67,8 @@ def tune(
     steps: training.Steps = None,
     lr: training.LearningRate = None,
     precision: training.Precision = "auto",
+    share_pictures: training.SharePictures = None,
+    cache_features: training.CacheFeatures = None,
     save_every: training.SaveEvery = None,
     keep: training.Keep = None,
     plan: training.PlanOnly = False,
@@ -68,19 +89,29 @@ def tune(
     overrides = {
         "train": [part.strip() for part in train.split(",")] if train else None,
         "lora_rank": lora_rank,
+        "quantise": quantise,
+        "optimizer": optimizer,
+        "merge": merge,
         "batch_size": batch_size,
         "max_tokens": max_tokens,
         "epochs": epochs,
         "steps": steps,
         "learning_rate": lr,
+        "share_pictures": share_pictures,
+        "cache_features": cache_features,
         "save_every": save_every,
         "keep": keep,
     }
 
+    chosen = load_recipe(recipe, overrides)
+    terminal = Terminal(as_json=as_json, quiet=quiet)
+
     def open_model() -> LoadedModel:
         from llavamed_cli.model.load import load_model
 
-        return load_model(model, device=device, precision=precision, for_training=True)
+        return load_model(
+            model, device=device, precision=precision, for_training=True, quantise=chosen.quantise, progress=terminal
+        )
 
     request = training.StageRequest(
         command="tune",
@@ -88,7 +119,7 @@ def tune(
         stage_file="instruct.jsonl",
         images=images,
         out=out,
-        recipe=load_recipe(recipe, overrides),
+        recipe=chosen,
         open_model=open_model,
         options={"precision": precision},
         inputs={"model": training.input_of(model)},
@@ -96,4 +127,4 @@ def tune(
         plan=plan,
         show_sample=show_sample,
     )
-    training.run_stage(request, Terminal(as_json=as_json, quiet=quiet))
+    training.run_stage(request, terminal)

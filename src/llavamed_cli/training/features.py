@@ -1,65 +1,131 @@
-"""What the frozen vision tower sees, computed without a gradient graph and kept in memory while there is room.
+"""What the vision tower sees. A frozen tower sees a picture the same each time: no gradient graph, and kept if it fits.
 
-A picture comes back every epoch, and in a question set several times an epoch: its features are the same each time.
+A picture comes back every epoch, and in a question set several times an epoch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from llavamed_cli.model.images import open_picture
+from llavamed_cli.model.images import PICTURE_READERS, open_picture
 from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.training.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
     import torch
 
-CACHE_BYTES = 2 * 2**30
 PICTURES_AT_ONCE = 16
 
 
-class FrozenFeatures:
-    """The tower's features of picture files, before the projector.
-
-    Args:
-        limit: bytes of features to keep; a picture beyond it is computed each time it is met.
-    """
-
-    def __init__(self, loaded: LoadedModel, limit: int = CACHE_BYTES) -> None:
-        self._loaded = loaded
-        self._limit = limit
-        self._used = 0
-        self._kept: dict[Path, torch.Tensor] = {}
+class Features(Protocol):
+    """Sees pictures."""
 
     def of(self, pictures: Sequence[Path]) -> torch.Tensor:
-        """Features of `pictures` [n, tokens, tower width], on the model's device."""
+        """Features of `pictures` [n, tokens, tower width], before the projector, on the model's device.
+
+        Raises:
+            PictureError: one cannot be read any more; the message names it.
+        """
+
+
+class LearnedFeatures:
+    """Features of a tower that learns, with their gradient graph; each picture once a call, all of them together."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    def of(self, pictures: Sequence[Path]) -> torch.Tensor:
+        distinct = list(dict.fromkeys(pictures))
+        features = _computed(self._loaded, distinct)
+        return features[[distinct.index(path) for path in pictures]]
+
+
+class FrozenFeatures:
+    """Features of a frozen tower, without a graph, from the cache where it has them.
+
+    On a CPU each picture goes through the tower alone, so that its features do not depend, not even by rounding, on
+    which others are computed with it: a resumed run meets them in other company.
+    """
+
+    def __init__(self, loaded: LoadedModel, cache: FeatureCache | None = None) -> None:
+        self._loaded = loaded
+        self._cache = cache
+        self._at_once = 1 if loaded.device == "cpu" else PICTURES_AT_ONCE
+
+    def of(self, pictures: Sequence[Path]) -> torch.Tensor:
         import torch
 
-        fresh = [path for path in dict.fromkeys(pictures) if path not in self._kept]
-        computed: dict[Path, torch.Tensor] = {}
-        for start in range(0, len(fresh), PICTURES_AT_ONCE):
-            chunk = fresh[start : start + PICTURES_AT_ONCE]
-            computed.update(zip(chunk, self._compute(chunk), strict=True))
-        for path, features in computed.items():
-            size = features.numel() * features.element_size()
-            if self._used + size <= self._limit:
-                self._kept[path] = features
-                self._used += size
-        chosen = [computed[path] if path in computed else self._kept[path] for path in pictures]
-        return torch.stack(chosen).to(self._loaded.device)
+        cache, device = self._cache, self._loaded.device
+        keys = {path: cache.key(path) if cache else "" for path in pictures}
+        seen: dict[Path, torch.Tensor] = {}
+        for path, key in keys.items():
+            found = cache.find(key) if cache else None
+            if found is not None:
+                seen[path] = found.to(device)
+        fresh = [path for path in keys if path not in seen]
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            for start in range(0, len(fresh), self._at_once):
+                chunk = fresh[start : start + self._at_once]
+                for path, features in zip(chunk, _computed(self._loaded, chunk), strict=True):
+                    seen[path] = features
+                    if cache:
+                        cache.keep(keys[path], features.cpu())
+        return torch.stack([seen[path] for path in pictures])
 
-    def _compute(self, pictures: Sequence[Path]) -> list[torch.Tensor]:
-        model: Any = self._loaded.model
-        pixels = self._loaded.pixels([open_picture(path) for path in pictures])
-        return list(tower_features(model, pixels.to(self._loaded.device, model.dtype)).cpu())
+
+def _computed(loaded: LoadedModel, pictures: Sequence[Path]) -> torch.Tensor:
+    """Features of pictures [n, tokens, tower width]; several are read at a time."""
+    import torch
+
+    def pixels(picture: Path) -> torch.Tensor:
+        return loaded.pixels([open_picture(picture)])
+
+    if len(pictures) == 1:
+        batch = pixels(pictures[0])
+    else:
+        with ThreadPoolExecutor(PICTURE_READERS) as readers:
+            batch = torch.cat(list(readers.map(pixels, pictures)))
+    return tower_features(loaded.model, batch.to(loaded.device, tower_dtype(loaded.model)))
 
 
 def tower_features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     """Features of pixels [n, 3, height, width] as LLaVA feeds them to its projector: [n, tokens, tower width]."""
     import torch
 
-    with torch.no_grad():
-        states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-        features = states[model.config.vision_feature_layer]
-    return features[:, 1:] if model.config.vision_feature_select_strategy == "default" else features
+    states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    layers = model.config.vision_feature_layer
+    first = 1 if model.config.vision_feature_select_strategy == "default" else 0
+    chosen = [states[layer][:, first:] for layer in ([layers] if isinstance(layers, int) else layers)]
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
+
+
+def tower_dtype(model: Any) -> torch.dtype:
+    """The number format the tower is held in, and computes in where it is frozen."""
+    dtype: torch.dtype = next(model.model.vision_tower.parameters()).dtype
+    return dtype
+
+
+def tower_key(loaded: LoadedModel) -> str:
+    """A name for all that a picture's features depend on beside the picture: weights, settings, pixels, code."""
+    import torch
+
+    model: Any = loaded.model
+    processor: Any = loaded.processor
+    digest = hashlib.sha256()
+    told = [
+        model.config.vision_config.to_dict(),
+        [model.config.vision_feature_layer, model.config.vision_feature_select_strategy],
+        processor.image_processor.to_dict(),
+        [str(tower_dtype(model)), loaded.device, *map(version, ("torch", "transformers", "pillow"))],
+    ]
+    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    for name, tensor in model.model.vision_tower.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]

@@ -9,55 +9,34 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llavamed_cli.errors import TrainingError
+from llavamed_cli.errors import DataError, PictureError, TrainingError
 from llavamed_cli.files import atomic_write, json_line
 from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.model.segment_attention import choose_segments, use_segments
 from llavamed_cli.progress import Progress
 from llavamed_cli.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from llavamed_cli.training.features import FrozenFeatures
-from llavamed_cli.training.packing import PackedRow, Row, collate, plan_epoch, supervised_tokens
-from llavamed_cli.training.parts import trained_parameters
+from llavamed_cli.training.examples import ExampleSet
+from llavamed_cli.training.features import Features
+from llavamed_cli.training.layout import lay_row
+from llavamed_cli.training.optimizer import make_optimizer, set_rates
+from llavamed_cli.training.packing import Step, plan_epoch
+from llavamed_cli.training.parts import tower_learns, trained_parameters
 from llavamed_cli.training.recipe import Recipe
-from llavamed_cli.training.samples import Example
+from llavamed_cli.training.schedule import Schedule
+from llavamed_cli.training.signals import stop_requests
 from llavamed_cli.training.step import row_loss
 
 if TYPE_CHECKING:
     import torch
 
 METRICS_FILE = "metrics.jsonl"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How many steps there are, and the learning rate of each."""
-
-    total: int
-    per_epoch: int
-    peak: float
-    warmup: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, examples: int) -> Schedule:
-        """The schedule of a recipe over that many examples."""
-        per_epoch = math.ceil(examples / recipe.batch_size)
-        total = recipe.steps or per_epoch * recipe.epochs
-        return cls(total=total, per_epoch=per_epoch, peak=recipe.learning_rate, warmup=math.ceil(total * recipe.warmup))
-
-    def learning_rate(self, step: int) -> float:
-        """The rate of step `step` (from 0): a linear warm-up, then half a cosine down to 0."""
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, self.total - self.warmup)
-        return self.peak * 0.5 * (1 + math.cos(math.pi * share))
+IDS_NAMED = 8
 
 
 @dataclass
@@ -71,13 +50,14 @@ class _State:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One stage to train: a model with its parts prepared, examples, and the recipe.
+    """One stage to train: a model with its parts prepared, examples, what the tower sees, and the recipe.
 
     identity: a hash of model, recipe and data, so that checkpoints of another run are refused.
     """
 
     loaded: LoadedModel
-    examples: Sequence[Example] = field(repr=False)
+    examples: ExampleSet = field(repr=False)
+    features: Features = field(repr=False)
     recipe: Recipe
     seed: int
     out: Path
@@ -88,16 +68,18 @@ class Training:
 
         Raises:
             TrainingError: a loss that is not a number, or a checkpoint that cannot be used.
+            DataError: a picture is gone or was changed; what was done is saved.
             KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the step under way was saved.
         """
         schedule = Schedule.of(self.recipe, len(self.examples))
+        loaded = self.loaded
+        use_segments(loaded.model, choose_segments(loaded.device, loaded.choices["precision"].value).value)
         state = self._start(progress)
-        features = FrozenFeatures(self.loaded)
         accelerator = self._accelerator()
-        with _stop_requests() as stop, progress.bar("training", schedule.total, state.done) as bar:
+        with stop_requests() as stop, progress.bar("training", schedule.total, state.done) as bar:
             for rows in self._steps(state.done, schedule):
                 began = time.perf_counter()
-                figures = self._step(accelerator, state, schedule, rows, features)
+                figures = self._step(accelerator, state, schedule, rows)
                 seconds = time.perf_counter() - began
                 figures["seconds"] = round(seconds, 3)
                 state.done += 1
@@ -118,12 +100,7 @@ class Training:
         import torch
 
         parameters = trained_parameters(self.loaded.model)
-        optimizer = torch.optim.AdamW(
-            parameters.values(),
-            lr=self.recipe.learning_rate,
-            weight_decay=self.recipe.weight_decay,
-            fused=self.loaded.device in ("cpu", "cuda"),
-        )
+        optimizer = make_optimizer(self.loaded.model, self.recipe)
         state = _State(parameters, optimizer)
         torch.manual_seed(self.seed)  # dropout alone draws from it
         found = load_checkpoint(self.out, identity=self.identity)
@@ -150,37 +127,29 @@ class Training:
             raise TrainingError("training runs in one process; several are not supported yet")
         return accelerator
 
-    def _steps(self, done: int, schedule: Schedule) -> Iterator[list[Row]]:
-        lengths = [len(example.input_ids) for example in self.examples]
+    def _steps(self, done: int, schedule: Schedule) -> Iterator[Step]:
         for step in range(done, schedule.total):
             epoch, place = divmod(step, schedule.per_epoch)
             if place == 0 or step == done:
-                plan = plan_epoch(
-                    lengths,
-                    batch_size=self.recipe.batch_size,
-                    max_tokens=self.recipe.max_tokens,
-                    seed=self.seed,
-                    epoch=epoch,
-                )
+                plan = plan_epoch(self.examples, self.recipe, seed=self.seed, epoch=epoch)
             yield plan[place]
 
-    def _step(
-        self, accelerator: Any, state: _State, schedule: Schedule, rows: list[Row], features: FrozenFeatures
-    ) -> dict[str, Any]:
+    def _step(self, accelerator: Any, state: _State, schedule: Schedule, rows: Step) -> dict[str, Any]:
         """One optimiser step: the mean loss over all supervised tokens of the step's samples."""
         import torch
 
         model: Any = self.loaded.model
         model.train()
-        model.model.vision_tower.eval()
-        rate = schedule.learning_rate(state.done)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        learned = sum(supervised_tokens(self.examples[index]) for row in rows for index in row)
+        model.model.vision_tower.train(tower_learns(model))
+        share = schedule.rate_share(state.done)
+        set_rates(state.optimizer, share)
+        samples = [index for row in rows for index in row]
+        self._require_pictures(state, samples)
+        learned = int(self.examples.supervised[samples].sum())
         total, tokens = 0.0, 0
         for row in rows:
-            packed = self._on_device(collate([self.examples[index] for index in row]))
-            seen = features.of(packed.pictures) if packed.pictures else None
+            packed = lay_row(self.examples, row, share=self.recipe.share_pictures).to(self.loaded.device)
+            seen = self._see(state, packed.pictures, samples) if packed.pictures else None
             with accelerator.autocast():
                 loss = row_loss(model, packed, seen) / learned
             if loss.requires_grad:  # not where the projector alone learns and the row has no picture
@@ -188,8 +157,10 @@ class Training:
             total += float(loss.detach())
             tokens += packed.input_ids.shape[1]
         if not math.isfinite(total):
+            ids = self.examples.example_ids(samples[:IDS_NAMED])
             raise TrainingError(
-                f"the loss of step {state.done + 1} is {total}",
+                f"the loss of step {state.done + 1} is {total}; its samples are {', '.join(ids)}"
+                + (f" and {len(samples) - IDS_NAMED} more" if len(samples) > IDS_NAMED else ""),
                 hint="A lower --lr or --precision fp32 usually helps; the last checkpoint is kept.",
             )
         norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), self.recipe.max_grad_norm)
@@ -199,22 +170,27 @@ class Training:
             "step": state.done + 1,
             "epoch": round((state.done + 1) / schedule.per_epoch, 4),
             "loss": total,
-            "learning_rate": rate,
+            "learning_rate": share * self.recipe.learning_rate,
             "grad_norm": float(norm),
             "tokens": tokens,
             "supervised_tokens": learned,
             "rows": len(rows),
         }
 
-    def _on_device(self, row: PackedRow) -> PackedRow:
-        device = self.loaded.device
-        return PackedRow(
-            input_ids=row.input_ids.to(device),
-            position_ids=row.position_ids.to(device),
-            predictors=row.predictors.to(device),
-            targets=row.targets.to(device),
-            pictures=row.pictures,
-        )
+    def _require_pictures(self, state: _State, samples: list[int]) -> None:
+        """See that a step's pictures are what they were when training began; where not, save before the fault goes."""
+        try:
+            self.examples.require_pictures(samples)
+        except DataError:
+            self._save(state)
+            raise
+
+    def _see(self, state: _State, pictures: tuple[Path, ...], samples: list[int]) -> torch.Tensor:
+        try:
+            return self.features.of(pictures)
+        except PictureError:  # gone since the step began
+            self._require_pictures(state, samples)
+            raise
 
     def _save(self, state: _State) -> None:
         import torch
@@ -244,26 +220,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return steps
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into a request that is met between two steps; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in previous:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llavamed_cli.training.packing import PackedRow
+from llavamed_cli.model.segment_attention import FLEX, LOOP, VARLEN
+from llavamed_cli.training.head_loss import head_loss
+from llavamed_cli.training.layout import PackedRow
 
 if TYPE_CHECKING:
     import torch
@@ -14,27 +16,34 @@ def row_loss(model: Any, row: PackedRow, features: torch.Tensor | None) -> torch
     """Sum of cross-entropies over a row's supervised tokens (a scalar; the caller divides by the step's token count).
 
     Args:
-        model: a LlavaForConditionalGeneration, possibly with LoRA layers inside.
+        model: a LlavaForConditionalGeneration, possibly with LoRA layers inside, that attends by segments
+            (`segment_attention.use_segments`); where it attends otherwise, no samples may share a prefix.
         features: the tower's features of the row's pictures [n, tokens, tower width]; None where it has none.
-
-    No attention mask and no cache are given on purpose: transformers then reads the borders between examples off
-    `position_ids`. A mask of ones, or a cache, would silently let examples see each other.
     """
-    import torch
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
+    states = row_states(model, row, features)
+    return head_loss(model.lm_head, states.index_select(0, row.predictors), row.targets)
 
-    pictures = None
+
+def row_states(model: Any, row: PackedRow, features: torch.Tensor | None) -> torch.Tensor:
+    """The language model's last states of a row's tokens [T, width].
+
+    No attention mask and no cache are given on purpose: a model that does not attend by segments then reads the borders
+    between samples off `position_ids`. A mask of ones, or a cache, would silently let samples see each other.
+    """
+    core = model.model
+    if row.segments.shared and core.language_model.config._attn_implementation not in (LOOP, VARLEN, FLEX):
+        raise ValueError("a row of samples that share a prefix needs a model that attends by segments")
+    inputs = core.get_input_embeddings()(row.input_ids)
     if features is not None:
-        projected = model.model.multi_modal_projector(
-            features.to(model.model.multi_modal_projector.linear_1.weight.dtype)
-        )
-        pictures = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
-    logits = model(
-        input_ids=row.input_ids,
+        projector = core.multi_modal_projector
+        pictures = projector(features.to(projector.linear_1.weight.dtype)).to(inputs.dtype)
+        places = (row.input_ids == model.config.image_token_id)[..., None].expand_as(inputs)
+        inputs = inputs.masked_scatter(places, pictures)
+    states: torch.Tensor = core.language_model(
+        inputs_embeds=inputs,
         position_ids=row.position_ids,
+        segments=row.segments,
         attention_mask=None,
         use_cache=False,
-        mm_encoder_outputs=pictures,
-        logits_to_keep=row.predictors,
-    ).logits
-    return torch.nn.functional.cross_entropy(logits[0].float(), row.targets, reduction="sum")
+    ).last_hidden_state
+    return states[0]
