@@ -13,7 +13,7 @@ held_out=${4:-24}
 llavamed build-data phantoms:"$phantoms" --out "$out/data"
 llavamed align "$out/data" --language-model tiny --vision-tower tiny --steps 20 --batch-size 16 --max-tokens 512 --lr 1.5e-3 \
     --out "$out/aligned"
-llavamed tune "$out/data" "$out/data/align.jsonl" --model "$out/aligned" --epochs "$epochs" --batch-size 16 --max-tokens 512 \
+llavamed tune "$out/data" "$out/data/align.jsonl" --model "$out/aligned" --epochs "$epochs" --batch-size 16 --max-tokens 512 --no-share-pictures \
     --lr 1.5e-3 --save-every 500 --out "$out/tuned"
 llavamed eval "$out/tuned" blind:"$out/tuned" majority --on phantoms:"$held_out" --max-new-tokens 24 --out "$out/report"
 

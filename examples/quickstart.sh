@@ -49,6 +49,7 @@ llavamed align "$work/data" --language-model "$work/parts/smollm2.gguf" --vision
 
 say "5/7 tune: projector and language model learn to answer"
 llavamed tune "$work/data" --model "$work/aligned" --lora-rank 32 --batch-size 8 --max-tokens 512 --lr 5e-4 --steps "$steps" \
+    --no-share-pictures \
     --save-every 25 --out "$work/tuned"
 
 say "6/7 eval: with the picture, without it, and the most frequent answer"
