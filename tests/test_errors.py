@@ -26,6 +26,7 @@ from llavamed_cli.progress import Silent
 from llavamed_cli.records import Figure, Source
 from llavamed_cli.run_record import begin_run
 from llavamed_cli.training.checkpoint import load_checkpoint
+from llavamed_cli.training.checkpoint_place import Place
 
 
 def _strange_folder(folder: Path) -> None:
@@ -35,7 +36,7 @@ def _strange_folder(folder: Path) -> None:
 
 def _damaged_checkpoint(folder: Path) -> None:
     (folder / "checkpoints" / "step-000001").mkdir(parents=True)
-    load_checkpoint(folder, identity="")
+    load_checkpoint(Place(folder, ""))
 
 
 def _no_server(folder: Path) -> None:

@@ -134,3 +134,18 @@ def test_a_run_record_that_is_none_is_refused(tmp_path: Path, data: Path, conten
     (out / RUN_FILE).write_text(content)
     with pytest.raises(OutputFolderError):
         begin(out, data)
+
+
+def test_some_options_may_change_while_a_run_is_unfinished(tmp_path: Path, data: Path) -> None:
+    """Those that only set its speed: what ran out of memory goes on with less of it."""
+    options = {"lr": 1e-3, "max_tokens": 2048}
+    begin(tmp_path / "out", data, options=options)
+    got_going(tmp_path / "out")
+    slower = {**options, "max_tokens": 512}
+    again = begin(tmp_path / "out", data, options=slower, may_change=("max_tokens",))
+    assert again.resumed and again.record["options"] == slower
+    with pytest.raises(OutputFolderError, match=r"lr: 0\.001 there, 0\.5 now"):
+        begin(tmp_path / "out", data, options={**slower, "lr": 0.5}, may_change=("max_tokens",))
+    again.finish(steps=1)
+    with pytest.raises(OutputFolderError, match="max_tokens: 512 there, 2048 now"):
+        begin(tmp_path / "out", data, options=options, may_change=("max_tokens",))

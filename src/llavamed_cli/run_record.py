@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -67,6 +67,7 @@ def begin_run(
     options: Mapping[str, Any],
     inputs: Mapping[str, Path | str],
     seed: int,
+    may_change: Collection[str] = (),
 ) -> Run:
     """Claim `out` for a run, or find that it is this run's already.
 
@@ -74,6 +75,7 @@ def begin_run(
         options: every option that shapes the result, resolved; those that do not (--json, --quiet) stay out.
         inputs: what is read. A Path is fingerprinted, so that a changed input is noticed; a str (a hub name) is
             recorded.
+        may_change: options that an unfinished run may go on with in another setting; the last one is recorded.
 
     Raises:
         OutputFolderError: the folder holds another run (the message lists what differs) or files of unknown origin.
@@ -85,7 +87,7 @@ def begin_run(
         "inputs": {name: _input(value) for name, value in inputs.items()},
     }
     if (out / RUN_FILE).is_file() and not _never_got_going(out):
-        return _reopen(out, identity)
+        return _reopen(out, identity, may_change)
     if (
         out.exists()
         and not (out / RUN_FILE).is_file()
@@ -133,8 +135,11 @@ def _read_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def _reopen(out: Path, identity: dict[str, Any]) -> Run:
+def _reopen(out: Path, identity: dict[str, Any], may_change: Collection[str]) -> Run:
     record = _read_record(out)
+    if record.get("status") == "running" and isinstance(record.get("options"), dict):
+        settings = identity["options"]
+        record["options"].update({name: settings[name] for name in may_change if name in settings})
     differences = _differences(record, identity)
     if record.get("format") != FORMAT:
         differences.insert(0, f"run.json has format {record.get('format')}, this version writes {FORMAT}")

@@ -165,7 +165,8 @@ class Step:
 
     def _row(self, row: PackedRow, ways: Ways) -> torch.Tensor:
         learned = sum(int(example.supervised.sum()) for example in self.examples)
-        states = row_states(self.net, row, self._features(row.pictures, ways))
+        graded = row.predictors.unique() if ways.supervised else None
+        states = row_states(self.net, row, self._features(row.pictures, ways), graded)
         if ways.supervised:
             loss = head_loss(self.net.lm_head, states.index_select(0, row.predictors), row.targets)
         else:

@@ -19,11 +19,31 @@ PARTS = ("--language-model", "tiny", "--vision-tower", "tiny", "--device", "cpu"
 def test_plan_says_what_it_would_take_and_writes_nothing(llavamed: Run, data_folder: Path, tmp_path: Path) -> None:
     outcome = llavamed("align", data_folder, *PARTS, "--plan", "--out", tmp_path / "out", "--batch-size", 3)
     assert outcome.code == 0, outcome.stderr
-    lines = dict(re.split(r"\s{2,}|(?<=epoch)\s+", line, maxsplit=1) for line in outcome.stdout.splitlines())
+    heads = [line for line in outcome.stdout.splitlines() if not line.startswith(" ")]
+    lines = dict(re.split(r"\s{2,}|(?<=epoch)\s+", line, maxsplit=1) for line in heads)
     assert lines["samples"] == "8 with 8 pictures"
-    assert lines["steps"] == "3"
-    assert set(lines) == {"samples", "parameters", "an epoch", "packing", "computed", "steps", "memory", "time"}
+    assert lines["steps"] == "3 of 3 samples, 3 an epoch"
+    assert set(lines) == {"samples", "parameters", "an epoch", "computed", "packing", "steps", "memory", "time"}
+    assert "from one row measured here" in lines["time"]
+    assert "fits (" in lines["memory"] and "on this machine" in lines["memory"]
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_for_other_memory_and_another_rate(llavamed: Run, data_folder: Path) -> None:
+    outcome = llavamed("align", data_folder, *PARTS, "--plan", "--memory", "0.001", "--rate", "10", "--json")
+    assert outcome.code == 0, outcome.stderr
+    told = json.loads(outcome.stdout)
+    assert told["fits"] is False
+    assert told["remedies"] and told["machine"]["free"] == 10**6
+    assert told["seconds"] == pytest.approx(told["epoch"]["laid"] / 10)
+
+
+def test_plan_finds_how_long_rows_may_be(llavamed: Run, data_folder: Path) -> None:
+    outcome = llavamed("align", data_folder, *PARTS, "--plan", "--rate", "10", "--max-tokens", "auto", "--json")
+    assert outcome.code == 0, outcome.stderr
+    told = json.loads(outcome.stdout)
+    assert told["epoch"]["rows"] == 1  # the machine has room for all of them side by side
+    assert f"max_tokens: {told['recipe']['max_tokens']} (" in outcome.stderr
 
 
 def test_plan_as_json(llavamed: Run, data_folder: Path) -> None:
@@ -102,6 +122,12 @@ def test_a_template_asked_for_is_used(llavamed: Run, data_folder: Path) -> None:
         (("--out", "OUT", "--device", "tpu"), "unknown device 'tpu'"),
         (("--out", "OUT", "--precision", "fp8"), "unknown precision 'fp8'"),
         (("--out", "OUT", "--seed", "-1"), "--seed: expected 0 or more"),
+        (("--out", "OUT", "--max-tokens", "many"), "--max-tokens: expected a whole number or auto, found 'many'"),
+        (("--out", "OUT", "--rate", "10"), "--rate: this is for --plan"),
+        (("--plan", "--memory", "0"), "--memory: must be above 0"),
+        (("--plan", "--hardware", "abacus:8"), "unknown hardware 'abacus:8', expected NAME or NAME:COUNT of a100-40gb"),
+        (("--out", "OUT", "--patience", "3"), "there is nothing to validate on"),
+        (("--out", "OUT", "--recipe", "one-gpu-24gb"), "low-rank additions and quantised weights are for tune"),
     ],
 )
 def test_bad_usage_is_2(options: tuple[str, ...], said: str, llavamed: Run, data_folder: Path, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_answers_made_elsewhere_get_the_same_scores(llavamed: Run, model: Colour
         (["eval", "majority", "--on", "{bench}", "--out", "{out}"], 2, "--train FILE"),
         (["eval", "nobody", "--on", "{bench}", "--out", "{out}"], 2, "no such model folder or answerer"),
         (["eval", "majority", "majority", "--on", "{bench}", "--out", "{out}"], 2, "named twice"),
-        (["eval", "majority", "--on", "slake:x", "--out", "{out}"], 2, "no benchmark is called"),
+        (["eval", "majority", "--on", "radiology:x", "--out", "{out}"], 2, "no benchmark is called"),
         (["eval", "majority", "--on", "phantoms:2", "--images", "x", "--out", "{out}"], 2, "--images says nothing"),
         (["eval", "majority", "--on", "{bench}", "--images", "{out}/none", "--out", "{out}"], 2, "does not exist"),
     ],

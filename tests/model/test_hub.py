@@ -146,6 +146,19 @@ def test_a_name_is_fetched_once_without_code_and_found_again_without_a_network(h
     assert located(["owner/safe@v1"], nowhere, tmp_path, HF_HUB_OFFLINE="1") == [first[1]]
 
 
+def test_a_model_may_be_described_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fetch(name: str, *, allow_patterns: list[str], **others: object) -> str:
+        asked.extend(allow_patterns)
+        return str(tmp_path)
+
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert locate("owner/safe", weights=False) == tmp_path
+    assert "*.json" in asked and not any("safetensors" in pattern or "bin" in pattern for pattern in asked)
+
+
 def test_what_the_hub_refuses_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
     absent, gated, revision = located(["owner/none", "owner/gated", "owner/safe@v9"], hub.address, tmp_path)
     assert absent == "no such folder here, and no such model on the hub"

@@ -89,7 +89,7 @@ def test_a_stage_that_fails_leaves_no_model(
     with monkeypatch.context() as patched:
         patched.setattr("llavamed_cli.model.save.shutil.rmtree", lambda *_, **__: None)  # as after kill -9
         patched.setattr("llavamed_cli.model.save.Path.replace", killed)
-        with pytest.raises(OSError, match="killed"):
+        with pytest.raises(TrainingError, match="the model cannot be written: killed"):
             run_stage(open_tiny, data_folder, tmp_path / "out")
     out = tmp_path / "out"
     assert not (out / "config.json").exists()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llavamed_cli.cli import training_options as training
-from llavamed_cli.cli.options import Debug, Device, Images, Json, Quiet, Seed
 from llavamed_cli.cli.terminal import Terminal
+from llavamed_cli.cli.training_options import Data, TrainingOptions, with_training_options
+from llavamed_cli.cli.training_stage import StageRequest, input_of, run_stage
+from llavamed_cli.errors import UsageError
 from llavamed_cli.model.chat_templates import BUILTIN_TEMPLATES
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ llavamed align data --language-model tiny --vision-tower tiny --out aligned --st
 """
 
 
+@with_training_options(recipe="llava-med-align")
 def align(
-    data: training.Data,
+    data: Data,
     language_model: Annotated[
         str,
         typer.Option(help="A folder, hub name or .gguf file, or `tiny`.", rich_help_panel=PARTS, show_default=False),
@@ -41,7 +43,7 @@ def align(
             show_default=False,
         ),
     ],
-    out: training.OutOrNone = None,
+    options: TrainingOptions,
     image_size: Annotated[
         int | None,
         typer.Option(help="Pixels a side, for towers that take any (DINOv2).", rich_help_panel=PARTS),
@@ -53,43 +55,20 @@ def align(
             rich_help_panel=PARTS,
         ),
     ] = None,
-    images: Images = None,
-    recipe: training.RecipeName = "llava-med-align",
-    batch_size: training.BatchSize = None,
-    max_tokens: training.MaxTokens = None,
-    epochs: training.Epochs = None,
-    steps: training.Steps = None,
-    lr: training.LearningRate = None,
-    precision: training.Precision = "auto",
-    share_pictures: training.SharePictures = None,
-    cache_features: training.CacheFeatures = None,
-    save_every: training.SaveEvery = None,
-    keep: training.Keep = None,
-    plan: training.PlanOnly = False,
-    show_sample: training.ShowSample = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Stage 1: join a language model and a vision tower, and train the projector between them.
 
-    Reads a build-data folder's align.jsonl and writes a plain Hugging Face LLaVA folder. Only the projector learns.
+    Reads a build-data folder's align.jsonl and writes a plain Hugging Face LLaVA folder. Only the projector learns,
+    unless --train names more.
     """
+    from llavamed_cli.training.distributed import is_lead
     from llavamed_cli.training.recipe import load_recipe
 
-    overrides = {
-        "batch_size": batch_size,
-        "max_tokens": max_tokens,
-        "epochs": epochs,
-        "steps": steps,
-        "learning_rate": lr,
-        "share_pictures": share_pictures,
-        "cache_features": cache_features,
-        "save_every": save_every,
-        "keep": keep,
-    }
+    recipe = load_recipe(options.recipe, options.overrides())
+    if recipe.lora_rank or recipe.quantise != "none":
+        raise UsageError(
+            "low-rank additions and quantised weights are for tune; align joins whole parts", where="--recipe"
+        )
 
     def open_model() -> LoadedModel:
         from llavamed_cli.model.assemble import assemble_on
@@ -97,28 +76,21 @@ def align(
         return assemble_on(
             language_model,
             vision_tower,
-            device=device,
-            precision=precision,
-            seed=seed,
+            device=options.device,
+            precision=options.precision,
+            seed=options.seed,
             image_size=image_size,
             template=template,
         )
 
-    request = training.StageRequest(
+    request = StageRequest(
         command="align",
         data=data,
         stage_file="align.jsonl",
-        images=images,
-        out=out,
-        recipe=load_recipe(recipe, overrides),
+        options=options,
+        recipe=recipe,
         open_model=open_model,
-        options={"image_size": image_size, "template": template, "precision": precision},
-        inputs={
-            "language model": training.input_of(language_model),
-            "vision tower": training.input_of(vision_tower),
-        },
-        seed=seed,
-        plan=plan,
-        show_sample=show_sample,
+        shaping={"image_size": image_size, "template": template, "precision": options.precision},
+        inputs={"language model": input_of(language_model), "vision tower": input_of(vision_tower)},
     )
-    training.run_stage(request, Terminal(as_json=as_json, quiet=quiet))
+    run_stage(request, Terminal(as_json=options.as_json, quiet=options.quiet, silent=not is_lead()))

@@ -21,6 +21,8 @@ llavamed build-data pairs.jsonl --images pictures --teacher gpt-4o-mini --budget
 
 llavamed build-data vqa-rad:VQA_RAD.json --images images --out data
 
+llavamed build-data slake:Slake1.0 --split train --exclude slake:Slake1.0 --out data
+
 llavamed build-data phantoms:400 --out data"""
 
 CLOUD_IN_FLIGHT, TEACHER_IN_FLIGHT = 8, 16

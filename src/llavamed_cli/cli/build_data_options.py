@@ -19,7 +19,9 @@ Sources = Annotated[
         help=(
             "pmc:ID, pmc:FILE of ids, pmc:query:TEXT, pmc:inventory[:DATE]; articles (ARTICLE.xml, PMCnnnn.tar.gz, a "
             "folder of them); pairs (FILE.jsonl, FILE.csv, FILE.tsv, FILE.parquet, shards FILE.tar, a folder of "
-            "pictures with .txt files); hub:OWNER/NAME; vqa-rad:FILE; phantoms:N (drawn by code, no patient)."
+            "pictures with .txt files); hub:OWNER/NAME; a benchmark's training questions (vqa-rad:FILE, slake:DIR, "
+            "slake-en:DIR, slake-zh:DIR, path-vqa:DIR, llava-med-vqa:DIR, questions:FILE.jsonl or .parquet, "
+            "questions:hub:OWNER/NAME); phantoms:N (drawn by code, no patient)."
         ),
         show_default=False,
     ),
@@ -65,8 +67,8 @@ DuplicatesOption = Annotated[
 Exclude = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="DIR",
-        help="A benchmark's pictures, to be left out.",
+        metavar="DIR|NAME:PATH",
+        help="Pictures to be left out: a folder, or those that a benchmark tests on (slake:DIR).",
         rich_help_panel=SCREENING,
         show_default=False,
     ),

@@ -36,7 +36,11 @@ def evaluate(
     on: Annotated[
         list[str],
         typer.Option(
-            help="vqa-rad:FILE.json, phantoms:N, or FILE.jsonl. May be repeated.",
+            help=(
+                "vqa-rad:FILE.json, slake:DIR (slake-en:, slake-zh:), path-vqa:DIR, llava-med-vqa:DIR, "
+                "llava-med-chat:FILE (for a judge), FILE.jsonl, FILE.parquet, hub:OWNER/NAME, or phantoms:N. "
+                "May be repeated."
+            ),
             metavar="NAME:PATH",
             rich_help_panel=WHAT,
             show_default=False,

@@ -41,19 +41,22 @@ class Terminal:
     """Implements `llavamed_cli.progress.Progress`.
 
     as_json: stdout carries one JSON value instead of text. quiet: notes and bars are left out, faults are not.
+    silent: nothing is said at all: several processes do one command, and another of them speaks.
     """
 
     as_json: bool = False
     quiet: bool = False
+    silent: bool = False
 
     def note(self, message: str) -> None:
         """One line on stderr."""
-        if not self.quiet:
+        if not (self.quiet or self.silent):
             print(message, file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
         """One line on stderr that --quiet does not silence."""
-        print(message, file=sys.stderr, flush=True)
+        if not self.silent:
+            print(message, file=sys.stderr, flush=True)
 
     def faults(self, faults: Sequence[Fault], kept: int, total: int | None = None) -> None:
         """Say how many records were set aside (total, where `faults` holds only the first), and name the first."""
@@ -78,12 +81,13 @@ class Terminal:
 
     def result(self, text: str, value: Any) -> None:
         """The result, on stdout: `text` for people, `value` as one JSON document under --json."""
-        print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
+        if not self.silent:
+            print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
 
     @contextmanager
     def bar(self, label: str, total: int | None, done: int = 0) -> Iterator[Bar]:
         """A bar with rate and time left on stderr; nothing where stderr is no terminal."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or self.silent or not sys.stderr.isatty():
             yield _QuietBar()
             return
         from rich.console import Console

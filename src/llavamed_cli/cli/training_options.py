@@ -1,158 +1,180 @@
-"""What `align` and `tune` share at the door: their options, the plan, the sample shown, and the result printed."""
+"""The options of `align` and `tune`, each declared once: a dataclass of them, handed to the command as one argument."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from llavamed_cli.cli.terminal import Terminal
+from llavamed_cli.cli.options import Debug, Device, Images, Json, Quiet, Seed
 from llavamed_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from llavamed_cli.model.load import LoadedModel
-    from llavamed_cli.training.recipe import Recipe
-    from llavamed_cli.training.stage import Prepared
+HOW, COST, COURSE, LOOK = "What learns, and how", "What it costs", "As it goes", "Before it trains"
 
-HOW, LOOK = "How it trains", "Before it trains"
+
+def _option(help_: str, *names: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_, rich_help_panel=panel, show_default=False, **more)
+
 
 Data = Annotated[list[Path], typer.Argument(help="build-data folders, or JSON / JSONL files.", show_default=False)]
 OutOrNone = Annotated[Path | None, typer.Option("--out", help="The folder to write: a model.", show_default=False)]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name, or a .toml file.", rich_help_panel=HOW)]
+Train = Annotated[str | None, _option("projector, lm, vision_tower, or patterns; with commas.", panel=HOW)]
+Epochs = Annotated[int | None, _option("Times through the data.", panel=HOW)]
+Steps = Annotated[int | None, _option("Steps in all, instead of epochs.", panel=HOW)]
+BatchSize = Annotated[int | None, _option("Samples a step.", panel=HOW)]
+LearningRate = Annotated[float | None, _option("The highest learning rate.", "--lr", panel=HOW)]
+ProjectorRate = Annotated[float | None, _option("The projector's own, where it differs.", "--projector-lr", panel=HOW)]
+Optimizer = Annotated[str | None, _option("adamw or adamw8bit.", panel=HOW)]
+
+Precision = Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32.", rich_help_panel=COST)]
 MaxTokens = Annotated[
-    int | None, typer.Option(help="Tokens in a packed row. Sets speed and memory, not the loss.", rich_help_panel=HOW)
+    str | None, _option("Tokens a row; auto: as many as fit. Never changes the loss.", panel=COST, metavar="N|auto")
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Samples a step.", rich_help_panel=HOW)]
-Epochs = Annotated[int | None, typer.Option(help="Times through the data.", rich_help_panel=HOW)]
-Steps = Annotated[int | None, typer.Option(help="Steps in all, instead of epochs.", rich_help_panel=HOW)]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.", rich_help_panel=HOW)]
-Precision = Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32.", rich_help_panel=HOW)]
+Checkpointing = Annotated[
+    bool | None,
+    _option("Less memory, a third more time.", "--gradient-checkpointing/--no-gradient-checkpointing", panel=COST),
+]
 SharePictures = Annotated[
     bool | None,
-    typer.Option(
-        "--share-pictures/--no-share-pictures",
-        help="Samples about one picture share its tokens.",
-        rich_help_panel=HOW,
-        show_default=False,
-    ),
+    _option("Samples about one picture share its tokens.", "--share-pictures/--no-share-pictures", panel=COST),
 ]
-CacheFeatures = Annotated[
-    str | None,
-    typer.Option(help="What the tower sees, kept: auto, memory, disk or off.", rich_help_panel=HOW, show_default=False),
-]
-SaveEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints.", rich_help_panel=HOW)]
-Keep = Annotated[int | None, typer.Option(help="Checkpoints kept.", rich_help_panel=HOW)]
+CacheFeatures = Annotated[str | None, _option("What the tower sees, kept: auto, memory, disk or off.", panel=COST)]
+
+SaveEvery = Annotated[int | None, _option("Steps between checkpoints.", panel=COURSE)]
+Keep = Annotated[int | None, _option("Checkpoints kept.", panel=COURSE)]
+Validate = Annotated[Path | None, _option("Samples not learned from, to measure the loss on.", panel=COURSE)]
+ValidateEvery = Annotated[int | None, _option("Steps between validations.", panel=COURSE)]
+Patience = Annotated[int | None, _option("Stop after so many validations without a better loss.", panel=COURSE)]
+Tracker = Annotated[str | None, _option("tensorboard, wandb, or another that accelerate knows.", panel=COURSE)]
+
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.", rich_help_panel=LOOK)]
 ShowSample = Annotated[
     bool, typer.Option("--show-sample", help="Show one sample and what of it is learned.", rich_help_panel=LOOK)
 ]
+HardwareName = Annotated[
+    str | None, _option("Plan for these cards, e.g. a100-80gb:8.", "--hardware", panel=LOOK, metavar="NAME[:COUNT]")
+]
+Memory = Annotated[float | None, _option("Plan for so much free memory.", panel=LOOK, metavar="GB")]
+Rate = Annotated[float | None, _option("Plan for so many tokens a second.", panel=LOOK, metavar="TOKENS")]
+
+
+SAME_NAME = (
+    *("epochs", "steps", "batch_size", "optimizer", "gradient_checkpointing", "share_pictures", "cache_features"),
+    *("save_every", "keep", "validate_every", "patience"),
+)
+"""Options that are called as the recipe's keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageRequest:
-    """What `align` or `tune` was asked to do, resolved.
+class TrainingOptions:
+    """What both commands take; None leaves a recipe's key as it is."""
 
-    options: beyond the recipe, what shapes the result. inputs: what is read.
-    """
+    out: OutOrNone = None
+    images: Images = None
+    recipe: RecipeName = ""
+    train: Train = None
+    epochs: Epochs = None
+    steps: Steps = None
+    batch_size: BatchSize = None
+    lr: LearningRate = None
+    projector_lr: ProjectorRate = None
+    optimizer: Optimizer = None
+    precision: Precision = "auto"
+    max_tokens: MaxTokens = None
+    gradient_checkpointing: Checkpointing = None
+    share_pictures: SharePictures = None
+    cache_features: CacheFeatures = None
+    save_every: SaveEvery = None
+    keep: Keep = None
+    validate: Validate = None
+    validate_every: ValidateEvery = None
+    patience: Patience = None
+    tracker: Tracker = None
+    plan: PlanOnly = False
+    show_sample: ShowSample = False
+    hardware: HardwareName = None
+    memory: Memory = None
+    rate: Rate = None
+    seed: Seed = 0
+    device: Device = "auto"
+    as_json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
 
-    command: str
-    data: list[Path]
-    stage_file: str
-    images: Path | None
-    out: Path | None
-    recipe: Recipe
-    open_model: Callable[[], LoadedModel]
-    options: Mapping[str, Any]
-    inputs: Mapping[str, Path | str]
-    seed: int
-    plan: bool
-    show_sample: bool
+    @property
+    def auto_tokens(self) -> bool:
+        """Whether the length of rows is to be found out."""
+        return self.max_tokens == "auto"
 
+    @property
+    def needs_no_weights(self) -> bool:
+        """Whether all that is asked for is a plan for a rate that need not be measured here."""
+        return self.plan and (self.rate is not None or self.hardware is not None)
 
-def input_of(where: str) -> Path | str:
-    """A model named on the command line: a path where there is one, else a hub name."""
-    path = Path(where).expanduser()
-    return path if path.exists() else where
+    def overrides(self) -> dict[str, Any]:
+        """The recipe's keys that were given on the command line; the others are None.
 
-
-def run_stage(request: StageRequest, terminal: Terminal) -> None:
-    """Carry a stage out: look at it (--plan, --show-sample), or train it."""
-    from llavamed_cli.run_record import begin_run
-    from llavamed_cli.training.data_files import find_data
-    from llavamed_cli.training.stage import prepare_stage, train_stage
-
-    if not 0 <= request.seed < 2**63:
-        raise UsageError("expected 0 or more, and less than 2^63", where="--seed")
-    looking = request.plan or request.show_sample
-    if request.out is None and not looking:
-        raise UsageError("--out is missing", hint="Name the folder to write, or look first with --plan.")
-    files = find_data(request.data, request.stage_file, request.images)
-    run = None
-    if request.out is not None and not looking:
-        inputs = {**request.inputs, **{f"data {n}": file.path for n, file in enumerate(files, start=1)}}
-        options = {**request.options, **request.recipe.as_options()}
-        run = begin_run(request.out, request.command, options=options, inputs=inputs, seed=request.seed)
-        if run.finished:
-            terminal.note(f"{request.out} is finished already; nothing to do")
-            _print_result(request, run.results, terminal)
-            return
-    terminal.quiet_libraries()
-    prepared = prepare_stage(request.open_model, files, request.recipe, seed=request.seed, progress=terminal)
-    found = prepared.examples
-    terminal.faults(found.faults, kept=len(found), total=found.set_aside)
-    shown: dict[str, tuple[str, Any]] = {}
-    if request.show_sample:
-        shown["sample"] = _sample(prepared)
-    if request.plan:
-        shown["plan"] = _plan(request, prepared)
-    if shown:
-        values = {name: value for name, (_, value) in shown.items()}
-        text = "\n\n".join(text for text, _ in shown.values())
-        terminal.result(text, values if len(values) > 1 else next(iter(values.values())))
-    if run is not None:
-        for name, choice in prepared.loaded.choices.items():
-            terminal.note(f"{name}: {choice.value} ({choice.reason})")
-        _print_result(
-            request, train_stage(prepared, request.recipe, run, seed=request.seed, progress=terminal), terminal
-        )
+        Raises:
+            UsageError: --max-tokens is no number and not auto.
+        """
+        return {
+            **{name: getattr(self, name) for name in SAME_NAME},
+            "train": [part.strip() for part in self.train.split(",")] if self.train else None,
+            "learning_rate": self.lr,
+            "projector_learning_rate": self.projector_lr,
+            "max_tokens": None if self.max_tokens is None or self.auto_tokens else _whole(self.max_tokens),
+        }
 
 
-def _print_result(request: StageRequest, results: Mapping[str, Any], terminal: Terminal) -> None:
-    text = (
-        f"{request.out}\n{results['steps']} steps on {results['samples']} samples ({results['set_aside']} set aside), "
-        f"loss {results['first_loss']:.3f} -> {results['last_loss']:.3f}"
-    )
-    terminal.result(text, {"out": str(request.out), **results})
+def with_training_options(recipe: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options above: typer sees them one by one between what the command itself needs and what it
+    may have, and the command gets them as `options`. recipe: the command's own, where none is named."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        shared = get_type_hints(TrainingOptions, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(command).parameters.items()
+            if name != "options"
+        ]
+        added = [
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=recipe if one.name == "recipe" else one.default,
+                annotation=shared[one.name],
+            )
+            for one in fields(TrainingOptions)
+        ]
+
+        @wraps(command)
+        def called(**given: Any) -> None:
+            names = {one.name for one in fields(TrainingOptions)}
+            options = TrainingOptions(**{name: value for name, value in given.items() if name in names})
+            command(options=options, **{name: value for name, value in given.items() if name not in names})
+
+        wrapper: Any = called
+        every = [
+            *(one for one in own if one.default is one.empty),
+            *added,
+            *(one for one in own if one.default is not one.empty),
+        ]
+        wrapper.__signature__ = inspect.Signature(every)
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+        return called
+
+    return decorate
 
 
-def _plan(request: StageRequest, prepared: Prepared) -> tuple[str, Any]:
-    """The plan, for a person and as a value."""
-    from llavamed_cli.training.estimate import plan_training
-
-    plan = plan_training(prepared.loaded, prepared.examples, request.recipe, request.seed)
-    return "\n".join(plan.lines()), asdict(plan)
-
-
-def _sample(prepared: Prepared) -> tuple[str, Any]:
-    """The first sample; what is learned stands in green on a terminal, and between « » everywhere."""
-    from llavamed_cli.training.samples import show_sample
-
-    loaded = prepared.loaded
-    example = prepared.examples[0]
-    image = loaded.chat.image_token_id
-    tokenizer: Any = loaded.chat.tokenizer
-
-    def decode(ids: list[int]) -> str:
-        shown = [token for place, token in enumerate(ids) if token != image or place == 0 or ids[place - 1] != image]
-        text: str = tokenizer.decode(shown, skip_special_tokens=False)
-        return text.replace("<image>", f"<image> x {ids.count(image)}") if image in ids else text
-
-    pieces = show_sample(example, decode)
-    green, plain = ("\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    text = "".join(f"{green}«{piece}»{plain}" if learned else piece for piece, learned in pieces)
-    value = {"id": example.id, "pieces": [{"text": piece, "supervised": learned} for piece, learned in pieces]}
-    return f"{example.id}: what stands between « and » is learned\n{text}", value
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"expected a whole number or auto, found {text!r}", where="--max-tokens") from error

@@ -11,7 +11,8 @@ from pathlib import Path
 from llavamed_cli.errors import ModelError, first_line
 
 HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
-READ = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+DESCRIBING = ("*.json", "*.jinja", "*.txt", "*.model")
+READ = (*DESCRIBING, "*.safetensors")
 """What of a repository is fetched: configuration, vocabulary and safetensors; no code, no other framework's weights."""
 PICKLED = "*.bin"
 """Fetched only where no safetensors lie; read as tensors alone."""
@@ -27,8 +28,9 @@ def hub_name(where: str) -> tuple[str, str | None] | None:
     return match["name"], match["revision"]
 
 
-def locate(where: str) -> Path:
-    """The folder (or file) that `where` names, fetched from the hub where it is no local one.
+def locate(where: str, *, weights: bool = True) -> Path:
+    """The folder (or file) that `where` names, fetched from the hub where it is no local one; all but its weights where
+    these are not asked for.
 
     A folder fetched is named by the commit it holds. Without a network, or with HF_HUB_OFFLINE=1, the cache answers.
 
@@ -41,8 +43,8 @@ def locate(where: str) -> Path:
     named = hub_name(where)
     if named is None:
         raise ModelError("no such model folder", where=where, hint="Give a folder, or a hub name: owner/name@revision.")
-    folder = _fetch(where, *named, READ)
-    if not any(folder.glob("*.safetensors")):
+    folder = _fetch(where, *named, READ if weights else DESCRIBING)
+    if weights and not any(folder.glob("*.safetensors")):
         folder = _fetch(where, *named, (*READ, PICKLED))
     return folder
 

@@ -109,7 +109,7 @@ def load_model(
     """
     folder = locate(where)
     if _is_quantised(folder):
-        source = _Source(where, _load_config(folder), _load_processor(folder), folder)
+        source = _Source(where, load_config(folder), load_processor(folder), folder)
         return _load(
             source, device, precision, for_training=for_training, quantise=quantise, progress=progress or Silent()
         )
@@ -219,7 +219,8 @@ def _is_quantised(folder: Path) -> bool:
     return file.is_file() and bool(read_settings(file).get("quantization_config"))
 
 
-def _load_processor(folder: Path) -> Any:
+def load_processor(folder: Path) -> Any:
+    """The processor of a folder in Hugging Face's layout. Raises ModelError where it has none that fits."""
     from transformers import AutoProcessor, LlavaProcessor
 
     try:
@@ -237,7 +238,8 @@ def _load_processor(folder: Path) -> Any:
     return processor
 
 
-def _load_config(folder: Path) -> LlavaConfig:
+def load_config(folder: Path) -> LlavaConfig:
+    """The config of a folder in Hugging Face's layout. Raises ModelError where it is another model's."""
     from transformers import AutoConfig
 
     try:

@@ -95,7 +95,7 @@ def _loss_and_gradients(
         words, inputs = table.to(dtype), states.to(dtype)
         total = torch.zeros((), dtype=exact, device=states.device)
         by_states = torch.empty_like(inputs) if wanted[0] else None
-        by_table = torch.zeros_like(table, dtype=exact) if wanted[1] else None
+        by_table: torch.Tensor | None = None
         for start in range(0, len(targets), rows):
             piece, words_wanted = inputs[start : start + rows], targets[start : start + rows, None]
             scores = (piece @ words.T).to(exact)  # [rows, words]; in place from here on
@@ -110,7 +110,9 @@ def _loss_and_gradients(
             by_logits = scores.to(dtype)
             if by_states is not None:
                 torch.mm(by_logits, words, out=by_states[start : start + rows])
-            if by_table is not None and dtype == exact:
+            if wanted[1] and by_table is None:
+                by_table = (by_logits.T @ piece).to(exact)
+            elif by_table is not None and dtype == exact:
                 by_table.addmm_(by_logits.T, piece)
             elif by_table is not None:
                 by_table += by_logits.T @ piece

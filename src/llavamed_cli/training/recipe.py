@@ -26,6 +26,9 @@ CHOICES = {
 MORE_THAN_0 = ("learning_rate", "projector_learning_rate", "max_grad_norm")
 MAY_BE_0 = ("lora_rank", "lora_alpha", "weight_decay", "patience")
 SHARES = ("warmup", "lora_dropout")
+SPEED_ALONE = ("max_tokens", "max_pictures", "gradient_checkpointing", "cache_features", "save_every", "keep")
+"""What sets speed, memory and checkpoints, and never what is learned, but for rounding: an interrupted run may go on
+with other settings of these."""
 KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "int | None": ("a whole number", (int, type(None))),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+AT_ONCE_AFTER = 1.0
+"""Seconds. A launcher hands a Ctrl-C on to processes that had it from the terminal already: that is no second one."""
 
 
 @contextmanager
@@ -16,10 +20,14 @@ def stop_requests() -> Iterator[threading.Event]:
         yield stop
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    first = 0.0
 
     def request(number: int, frame: object) -> None:
-        if stop.is_set():
+        nonlocal first
+        if stop.is_set() and number == signal.SIGINT and time.monotonic() - first > AT_ONCE_AFTER:
             raise KeyboardInterrupt
+        if not stop.is_set():
+            first = time.monotonic()
         stop.set()
 
     for number in previous:
