@@ -20,7 +20,7 @@ AnswerType = Literal["open", "closed"]
 class Source:
     """Where a record came from. What is unknown is None.
 
-    kind: "pairs", "jats", "pmc", "hub", "vqa-rad" or "phantoms".
+    kind: "pairs", "jats", "pmc", "hub", "phantoms", or a benchmark's name ("vqa-rad", "slake" ...).
     file, line: the file it was read from, and the line (1-based) where that means something.
     license: as the article or the data set names it, e.g. "CC BY".
     """
@@ -84,12 +84,28 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FigureText:
+    """What an article says of a figure: what a judge of answers reads, for it does not see the picture.
+
+    label: "Figure 3"; mentions: the sentences that cite the figure.
+    """
+
+    label: str
+    caption: str
+    mentions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A question about a picture with its reference answer.
 
     image: the picture's name as the benchmark gives it; picture: where it lies.
     question_types: the benchmark's own types, normalised, e.g. ("POS", "PRES").
     phrasing: "freeform", or "para" for a question that says another one in other words (VQA-RAD).
+    split: the part of the benchmark it stands in, as far as that is known.
+    fact: what is asked for beyond the picture, as a knowledge graph has it: subject, relation, object (SLAKE).
+    figure: where a judge compares the answer with the reference, instead of a match of words: what it reads.
+    choices: the answers that a multiple-choice question lists, in order.
     """
 
     id: str
@@ -103,6 +119,10 @@ class Question:
     organ: str | None = None
     phrasing: str | None = None
     language: str = "en"
+    split: str | None = None
+    fact: tuple[str, str, str] | None = None
+    figure: FigureText | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,10 @@ def test_answer_type_is_inferred_where_absent_and_believed_where_given(tmp_path:
     assert [q.answer_type for q in read.questions] == ["closed", "open", "closed"]
     assert read.questions[2].question_types == ("ABN", "POS")
     assert read.questions[2].organ == "CHEST"
-    assert read.notes == ("2 questions state no answer_type: those answered yes or no count as closed.",)
+    assert read.notes == (
+        "3 questions on 1 picture, 1 open and 2 closed.",
+        "2 questions state no answer_type: those answered yes or no count as closed.",
+    )
 
 
 def test_marker_in_a_question_is_dropped(tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from llavamed_cli.errors import UsageError
     ("text", "message"),
     [
         ("vqa_rad:x.json", "Did you mean vqa-rad:"),
-        ("slake:x", "no benchmark is called"),
+        ("radiology:x", "no benchmark is called"),
+        ("slake:x", "does not exist"),
+        ("slake:", "expected slake:DIR or FILE"),
+        ("hub:a/b/c", "no name of a data set"),
+        ("hub:a/b?asks=q", "expected FIELD=NAME"),
+        ("questions:x.csv", "no benchmark is called"),
         ("phantoms:none", "phantoms:N"),
         ("phantoms:0", "phantoms:N"),
         ("vqa-rad:absent.json", "does not exist"),

@@ -12,7 +12,7 @@ import llavamed_cli.corpus
 from llavamed_cli.corpus.domain import Domain, known_domains, load_domain
 
 ROOM = Path(llavamed_cli.corpus.__file__).parent
-OF_A_BENCHMARK = {"vqa_rad.py", "phantoms.py"}
+OF_A_BENCHMARK = {"composed_captions.py", "phantoms.py"}
 EVERYDAY = {"bar", "bars"}
 
 

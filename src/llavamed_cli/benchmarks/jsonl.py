@@ -1,98 +1,144 @@
 """Any benchmark as JSON Lines: {"id", "image", "question", "answer"}, and what else is known about a question.
 
     {"id": "7", "image": "a.png", "question": "Is there a fracture?", "answer": "no", "answer_type": "closed",
-     "question_type": "PRES", "modality": "X-ray", "organ": "CHEST", "language": "en"}
+     "question_type": "PRES", "modality": "X-ray", "organ": "CHEST", "language": "en", "split": "test"}
 
 `answer_type` may be left out: an answer "yes" or "no" is then closed, any other open. `question_type` may be a list.
+Where records state a `split` (train, validation, test), only those of the split that is asked for are read.
+Other names of the fields are known (fields.py), or can be given. A JSON list and .gz files are read as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from llavamed_cli.benchmarks.counts import counts_note, overlap_note
+from llavamed_cli.benchmarks.fields import canonical, identity_of, make_question
 from llavamed_cli.benchmarks.reading import (
     BenchmarkRead,
     KnownAnswer,
-    clean_question,
-    clean_text,
+    Record,
+    Split,
+    answers_of,
     find_picture,
-    parse_answer_type,
+    gather,
+    picture_paths,
     require_folder,
+    states_answer_type,
 )
+from llavamed_cli.benchmarks.record_files import read_records
+from llavamed_cli.benchmarks.split_files import PARTS, Part, part_named, part_notes, part_of, require_part, sibling
 from llavamed_cli.errors import DataError
-from llavamed_cli.files import read_jsonl
-from llavamed_cli.records import AnswerType, Fault, Question
+from llavamed_cli.records import Fault, Question
+
+WHAT = "benchmark"
 
 
-def read_jsonl_benchmark(file: Path, images: Path) -> BenchmarkRead:
-    """Read every question of `file`, whose pictures lie in `images`. Raises UsageError if either is absent."""
-    require_folder(images, "folder of the benchmark's pictures")
-    faults: list[Fault] = []
-    questions: dict[str, Question] = {}
-    inferred = 0
-    for line, record in read_jsonl(file, faults.append):
-        identity = str(record["id"]) if isinstance(record.get("id"), (str, int)) else None
-        try:
-            if identity is None:
-                raise DataError("no `id`")
-            if identity in questions:
-                raise DataError(f"id {identity} occurs twice")
-            questions[identity] = _question(record, identity, images)
-            inferred += "answer_type" not in record
-        except DataError as error:
-            faults.append(Fault(where=f"{file}:{line}", reason=error.what, record_id=identity))
-    notes = (
-        (f"{inferred} questions state no answer_type: those answered yes or no count as closed.",) if inferred else ()
+def read_jsonl_benchmark(
+    file: Path, images: Path | None, split: Split = "test", named: Mapping[str, str] | None = None
+) -> BenchmarkRead:
+    """Read the questions of `file`, whose pictures lie in `images` (None where they are not needed).
+
+    Args:
+        named: fields that go by names of their own.
+
+    Raises:
+        UsageError: the file or the folder is absent, or test questions would be learned from.
+    """
+    if images is not None:
+        require_folder(images, "folder of the benchmark's pictures")
+    strays: list[Fault] = []
+    whole = [(where, canonical(record, named or {})) for where, record in read_records(file, WHAT, strays.append)]
+    states = any("split" in record for _, record in whole)
+    if not states:
+        require_part(file, split)
+        records = whole
+    else:
+        strays.extend(_unsplit(whole))
+        records = [item for item in whole if _is_of(item[1], split)]
+    part = split if states else part_of(file) or split
+
+    def parse(record: Record, identity: str) -> Question:
+        picture = find_picture(images, record.get("image"))
+        return make_question(record, identity, str(record.get("image")), picture, part=part)
+
+    questions, faults = gather(records, identity_of, parse)
+    notes = [*_part_notes(file, split, states), counts_note(questions, None, len(strays) + len(faults))]
+    if split == "test" and images is not None and (told := _overlap(file, images, whole, states, named or {})):
+        notes.append(told)
+    return BenchmarkRead(
+        questions=questions, faults=(*strays, *faults), notes=(*notes, *decided(record for _, record in records))
     )
-    return BenchmarkRead(questions=tuple(questions.values()), faults=tuple(faults), notes=notes)
 
 
-def jsonl_answers(file: Path) -> tuple[KnownAnswer, ...]:
+def jsonl_answers(file: Path, named: Mapping[str, str] | None = None) -> tuple[KnownAnswer, ...]:
     """The answers of a training file of this form, without its pictures. Raises DataError at the first broken line."""
-
-    def refuse(fault: Fault) -> None:
-        raise DataError(fault.reason, where=fault.where)
-
-    known: list[KnownAnswer] = []
-    for line, record in read_jsonl(file, refuse):
+    records = read_records(file, WHAT, _refuse)
+    known: list[Question] = []
+    for where, record in records:
         try:
-            known.append((_answer_type(record), clean_text(record.get("answer"), "answer")))
+            fields = {"question": "not needed", **canonical(record, named or {})}
+            if _is_of(fields, "train") or "split" not in fields:
+                known.append(make_question(fields, where, "", Path(), part="train"))
         except DataError as error:
-            raise DataError(error.what, where=f"{file}:{line}") from error
-    return tuple(known)
+            raise DataError(error.what, where=where) from error
+    return answers_of(known)
 
 
-def _question(record: Mapping[str, Any], identity: str, images: Path) -> Question:
-    return Question(
-        id=identity,
-        image=str(record.get("image")),
-        picture=find_picture(images, record.get("image")),
-        text=clean_question(record.get("question")),
-        answer=clean_text(record.get("answer"), "answer"),
-        answer_type=_answer_type(record),
-        question_types=_question_types(record.get("question_type")),
-        modality=_name(record, "modality"),
-        organ=_name(record, "organ"),
-        language=_name(record, "language") or "en",
-    )
+def own_training_answers(file: Path, named: Mapping[str, str] | None = None) -> tuple[KnownAnswer, ...]:
+    """The training answers that a file's own records, or the training file beside it, state; empty if none do."""
+    states = any("split" in canonical(record, named or {}) for _, record in read_records(file, WHAT, lambda _: None))
+    if states or part_of(file) == "train":
+        return answers_of(read_jsonl_benchmark(file, None, "train", named).questions)
+    train = sibling(file, "train")
+    return answers_of(read_jsonl_benchmark(train, None, "train", named).questions) if train else ()
 
 
-def _answer_type(record: Mapping[str, Any]) -> AnswerType:
-    if "answer_type" in record:
-        return parse_answer_type(record["answer_type"])
-    answer = clean_text(record.get("answer"), "answer")
-    return "closed" if answer.strip(" .!").lower() in ("yes", "no") else "open"
+def decided(records: Iterable[Record]) -> tuple[str, ...]:
+    """How open and closed were told, where not every record says it."""
+    inferred = sum(not states_answer_type(record) for record in records)
+    if not inferred:
+        return ()
+    return (f"{inferred} questions state no answer_type: those answered yes or no count as closed.",)
 
 
-def _question_types(value: Any) -> tuple[str, ...]:
-    names = value if isinstance(value, list) else [value]
-    return tuple(sorted({name.strip() for name in names if isinstance(name, str) and name.strip()}))
+def _refuse(fault: Fault) -> None:
+    raise DataError(fault.reason, where=fault.where)
 
 
-def _name(record: Mapping[str, Any], key: str) -> str | None:
-    value = record.get(key)
-    if value is None:
+def _is_of(record: Record, split: Part) -> bool:
+    value = record.get("split")
+    return isinstance(value, str) and part_named(value) == split
+
+
+def _unsplit(records: Iterable[tuple[str, Record]]) -> Iterator[Fault]:
+    """The records that state no split, where others do."""
+    for where, record in records:
+        if not any(_is_of(record, part) for part in PARTS):
+            reason = f"split must be {', '.join(PARTS)}, found {record.get('split')!r}"
+            yield Fault(where=where, reason=reason, record_id=identity_of(record))
+
+
+def _part_notes(file: Path, split: Split, states: bool) -> tuple[str, ...]:
+    return () if states or part_of(file) is None else part_notes(file, split)
+
+
+def _overlap(
+    file: Path, images: Path, records: Sequence[tuple[str, Record]], states: bool, named: Mapping[str, str]
+) -> str | None:
+    """What is shared with the training part, where there is one in the file or beside it."""
+    train = None if states else sibling(file, "train")
+    if states:
+        trained = [record for _, record in records if _is_of(record, "train")]
+    elif train is not None:
+        trained = [canonical(record, named) for _, record in read_records(train, WHAT, lambda _: None)]
+    else:
         return None
-    return clean_text(value, key)
+    tested = [record for _, record in records if not states or _is_of(record, "test")]
+    if not trained:
+        return None
+    return overlap_note(
+        picture_paths(images, (record.get("image") for record in trained)),
+        picture_paths(images, (record.get("image") for record in tested)),
+    )

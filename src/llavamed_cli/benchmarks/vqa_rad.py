@@ -7,9 +7,11 @@ it is one split by itself, and is taken for the one that is asked for. Lau et al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llavamed_cli.benchmarks.counts import Counts, counts_note
 from llavamed_cli.benchmarks.reading import (
     BenchmarkRead,
     KnownAnswer,
@@ -17,52 +19,59 @@ from llavamed_cli.benchmarks.reading import (
     clean_question,
     clean_text,
     find_picture,
+    gather,
     parse_answer_type,
     require_folder,
 )
+from llavamed_cli.benchmarks.split_files import require_part
 from llavamed_cli.errors import DataError
 from llavamed_cli.files import read_json
-from llavamed_cli.records import Fault, Question
+from llavamed_cli.records import Question
 
 LICENSE = "CC0 1.0"
 CITATION = (
     "Lau JJ, Gayen S, Ben Abacha A, Demner-Fushman D. A dataset of clinically generated visual questions and answers "
     "about radiology images. Scientific Data 5:180251 (2018)."
 )
+PUBLISHED: Mapping[Split, Counts] = {"train": Counts(1797, 313, 770, 1027), "test": Counts(451, 203, 179, 272)}
+"""As LLaVA-Med's evaluation counts the original (arXiv 2306.00890 and its notebook)."""
+DECIDED = "Open and closed are as the file's answer_type says; not every closed answer is yes or no."
 TEST_PREFIX = "test_"
 TYPE_SPELLINGS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 """Two misspelt question types, one row each in the original."""
 
 
-def read_vqa_rad(file: Path, images: Path, split: Split) -> BenchmarkRead:
+def read_vqa_rad(file: Path, images: Path | None, split: Split) -> BenchmarkRead:
     """Read one split.
 
     Args:
         file: the original JSON, or a re-split one.
-        images: the folder that holds `image_name`.
+        images: the folder that holds `image_name`; None where pictures are not needed.
 
     Raises:
-        UsageError: the file or the folder is absent. DataError: the file is no JSON list of VQA-RAD records.
+        UsageError: the file or the folder is absent, or a re-split file of test questions would be learned from.
+        DataError: the file is no JSON list of VQA-RAD records.
     """
     records = _records(file)
-    require_folder(images, "folder of VQA-RAD's pictures")
+    if images is not None:
+        require_folder(images, "folder of VQA-RAD's pictures")
     original = _marks_test(records)
-    questions: dict[str, Question] = {}
-    faults: list[Fault] = []
-    for index, record in enumerate(records):
-        if original and _split(record) != split:
-            continue
-        identity = str(record.get("qid", index)).strip()
-        try:
-            if identity in questions:
-                raise DataError(f"qid {identity} occurs twice")
-            questions[identity] = _question(record, identity, images)
-        except DataError as error:
-            faults.append(Fault(where=f"{file}, record {index}", reason=error.what, record_id=identity))
+    if not original:
+        require_part(file, split)
+    questions, faults = gather(
+        (
+            (f"{file}, record {index}", {"qid": index, **record})
+            for index, record in enumerate(records)
+            if not original or _split(record) == split
+        ),
+        lambda record: str(record["qid"]).strip(),
+        partial(_question, images=images, split=split),
+    )
+    counted = counts_note(questions, PUBLISHED[split] if original else None, len(faults))
     return BenchmarkRead(
-        questions=tuple(questions.values()),
+        questions=questions,
         faults=tuple(faults),
-        notes=_notes(records, original, split, file),
+        notes=(*_notes(records, original, split, file), counted, DECIDED),
         license=LICENSE,
         citation=CITATION,
     )
@@ -105,7 +114,7 @@ def _records(file: Path) -> list[Mapping[str, Any]]:
     return whole
 
 
-def _question(record: Mapping[str, Any], identity: str, images: Path) -> Question:
+def _question(record: Mapping[str, Any], identity: str, images: Path | None, split: Split) -> Question:
     organ = record.get("image_organ")
     return Question(
         id=identity,
@@ -117,6 +126,7 @@ def _question(record: Mapping[str, Any], identity: str, images: Path) -> Questio
         question_types=_question_types(record.get("question_type")),
         organ=organ.strip() if isinstance(organ, str) and organ.strip() else None,
         phrasing=_phrase_type(record).removeprefix(TEST_PREFIX) or None,
+        split=split,
     )
 
 

@@ -42,7 +42,7 @@ class Shown:
 
     lesson: Lesson
     picture: Path
-    align: Sample
+    align: Sample | None
     instruct: tuple[Sample, ...]
 
 
@@ -52,6 +52,7 @@ class Tally:
 
     rejections: Rejections
     kept: int = 0
+    align: int = 0
     held_out: int = 0
     instruct: int = 0
     questions: int = 0
@@ -73,7 +74,7 @@ class Tally:
         return {
             "kept": self.kept,
             "rejected": self.rejected,
-            "align": self.kept,
+            "align": self.align,
             "instruct": self.instruct,
             "questions": self.questions,
             "held_out": self.held_out,
@@ -129,7 +130,9 @@ class DataFolder:
         align = align_sample(lesson, image, self._domain, self._seed)
         instruct = instruct_samples(lesson, image)
         part = self._held_out if held_out and self._held_out else self._training
-        part.align.write(json_line(sample_to_json(align)))
+        if align is not None:
+            part.align.write(json_line(sample_to_json(align)))
+            self.tally.align += 1
         for sample in instruct:
             part.instruct.write(json_line(sample_to_json(sample)))
         if not instruct:
@@ -159,7 +162,8 @@ class DataFolder:
         tally.questions += sum(len(sample.turns) // 2 for sample in instruct)
         tally.licenses[lesson.source.license or "not stated"] += 1
         tally.modalities[lesson.modality or "not told"] += 1
-        tally.lengths[len(lesson.caption.split()) // LENGTH_BIN] += 1
+        if lesson.caption is not None:
+            tally.lengths[len(lesson.caption.split()) // LENGTH_BIN] += 1
         if lesson.quality is not None:
             tally.qualities[min(int(lesson.quality * QUALITY_BINS), QUALITY_BINS - 1)] += 1
 

@@ -69,7 +69,7 @@ def rehearse(options: BuildOptions, progress: Progress) -> Rehearsal:
         cost = estimate_cost(options, rules.domain, taught)
         for _ in taught:  # the offline teacher did not look at them
             pass
-        ready = sum(1 for _ in sources.lessons(rules.domain, lambda _: None, progress))
+        ready = sum(1 for _ in sources.lessons(rules.domain, Path(scratch), lambda _: None, progress))
     teacher = {} if cost is None else {**cost.to_json(), "told": cost.text()}
     return Rehearsal(
         figures=reading.figures,

@@ -29,7 +29,7 @@ class Dialogue:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """A picture with its caption and conversations.
+    """A picture with its caption, if it has one, and conversations.
 
     source: where they come from; caption_source: where the caption does, if that is another thing to say.
     quality: of the caption, 0 to 1, and its parts. evidence: the words that gave the modality.
@@ -37,7 +37,7 @@ class Lesson:
 
     id: str
     picture: Path | Drawing | Staged
-    caption: str
+    caption: str | None
     dialogues: tuple[Dialogue, ...]
     source: Source
     caption_source: Source | None = None
@@ -47,8 +47,10 @@ class Lesson:
     evidence: tuple[str, ...] = ()
 
 
-def align_sample(lesson: Lesson, image: str, domain: Domain, seed: int) -> Sample:
-    """The caption as the answer to one of the domain's questions, brief or detailed by the caption's length."""
+def align_sample(lesson: Lesson, image: str, domain: Domain, seed: int) -> Sample | None:
+    """The caption, if there is one, as the answer to one of the domain's questions, brief or detailed by its length."""
+    if lesson.caption is None:
+        return None
     length = "brief" if word_count(lesson.caption) < BRIEF_BELOW else "detailed"
     question = generator(seed, "align", lesson.id).choice(domain.align[length])
     return Sample(

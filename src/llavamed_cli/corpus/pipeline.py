@@ -113,7 +113,8 @@ def _begin(options: BuildOptions, sources: Sources) -> Run:
         inputs["--domain"] = Path(options.domain)
     if options.screen.clip is not None:
         inputs["--clip"] = options.screen.clip
-    inputs |= {f"--exclude {place}": place for place in options.screen.exclude}
+    for place in options.screen.exclude:
+        inputs[f"--exclude {place}"] = place if place.exists() else str(place)  # a benchmark by its name
     return begin_run(options.out, "build-data", options=options.identity(), inputs=inputs, seed=options.seed)
 
 
@@ -168,7 +169,7 @@ class _Writing:
                     folder.drop(candidate, drop)
                 yield _lesson(candidate, taught.exchanges), self._is_held_out(candidate)
             folder.tally.spent.update(teacher.spent())
-        for lesson in sources.lessons(self.domain, folder.reject, self.progress):
+        for lesson in sources.lessons(self.domain, self.options.out / SCRATCH, folder.reject, self.progress):
             yield lesson, False
 
     def _drawn(self, folder: DataFolder) -> Iterator[Candidate]:

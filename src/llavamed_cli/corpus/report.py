@@ -100,7 +100,10 @@ def _card(item: Shown) -> dict[str, Any]:
         "quality": lesson.quality,
         "parts": [(name, part) for name, part in lesson.quality_parts.items() if part],
         "source": lesson.caption_source or lesson.source,
-        "conversations": [("align", _exchanges(item.align)), *(("instruct", _exchanges(s)) for s in item.instruct)],
+        "conversations": [
+            *([("align", _exchanges(item.align))] if item.align else []),
+            *(("instruct", _exchanges(sample)) for sample in item.instruct),
+        ],
     }
 
 

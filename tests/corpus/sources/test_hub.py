@@ -9,10 +9,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from llavamed_cli import hub_data
 from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources import hub
-from llavamed_cli.corpus.sources.hub import HubName, hub_batches, parse_hub_name
+from llavamed_cli.corpus.sources.hub import hub_batches
 from llavamed_cli.errors import FetchError, UsageError
+from llavamed_cli.hub_data import HubName, parse_hub_name
 from llavamed_cli.progress import Silent
 
 Draw = Callable[..., Path]
@@ -139,7 +141,7 @@ def test_pictures_in_the_repository_are_fetched_and_no_others(tmp_path: Path, mo
     rows = [{"image": {"bytes": None, "path": path}, "caption": f"caption {n}"} for n, path in enumerate(paths)]
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": FakeSplit(rows)})
     monkeypatch.setattr(hub, "_license", lambda *_: "CC0")
-    monkeypatch.setattr(hub, "_remote_bytes", lambda path: path.encode())
+    monkeypatch.setattr(hub_data, "remote_bytes", lambda path: path.encode())
     found = read("owner/name", tmp_path)
     assert [row[3].decode() for row in found[:2]] == paths[:2]
     assert len(found) == 5 and all("only local data may name files" in reason for reason in found[2:])

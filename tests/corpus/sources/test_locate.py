@@ -24,7 +24,8 @@ def test_a_source_is_told_by_prefix_ending_or_content(
     }
     for kind, names in kinds.items():
         assert {locate(str(tmp_path / name)).kind for name in names} == {kind}
-    assert locate(f"vqa-rad:{tmp_path / 'rad.json'}").kind == "vqa-rad"
+    rad = locate(f"vqa-rad:{tmp_path / 'rad.json'}")
+    assert rad.kind == "questions" and rad.questions is not None and rad.questions.kind == "vqa-rad"
     assert (locate("phantoms:12").kind, locate("phantoms:12").count) == ("phantoms", 12)
 
 
@@ -39,7 +40,7 @@ def test_a_source_is_told_by_prefix_ending_or_content(
         ("phantoms:0", "expected a number"),
         ("phantoms:-3", "expected a number"),
         ("phantoms:²", "expected a number"),
-        ("vqa-rad:none.json", "no such file"),
+        ("vqa-rad:none.json", "does not exist"),
         ("none.jsonl", "no such file or folder"),
     ],
 )

@@ -1,5 +1,7 @@
 """Pictures that must not be in the data set, because a benchmark tests on them: `--exclude`, by bytes and by hash.
 
+A folder or a picture is excluded as it is; of a benchmark that is named (slake:DIR), the pictures it tests on.
+
 The benchmark's own pictures are read once, whatever they are; what cannot be read is told, so that nobody believes it
 excluded.
 """
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llavamed_cli.benchmarks.open_benchmark import FILES, parse_benchmark, picture_folder, read_benchmark
 from llavamed_cli.corpus.screening.deduplicate import Duplicate, Seen
 from llavamed_cli.corpus.screening.picture_hash import PictureHash, hash_picture
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
@@ -77,5 +80,16 @@ def _pictures(place: Path) -> Iterator[Path]:
     elif place.is_dir():
         files = sorted(place.rglob("*"))
         yield from (file for file in files if file.suffix.lower() in ENDINGS and file.is_file())
+    elif str(place).partition(":")[0] in FILES:
+        yield from _tested(str(place))
     else:
         raise UsageError("no such folder or picture", where=str(place), hint="Check --exclude.")
+
+
+def _tested(text: str) -> list[Path]:
+    """The pictures that a benchmark's test questions are about. Raises UsageError, DataError as its reader does."""
+    name = parse_benchmark(text)
+    if name.file is None:
+        raise UsageError("these pictures lie in tables: give a folder of them", where=text, hint="Check --exclude.")
+    read = read_benchmark(name, pictures=picture_folder(name, None), split="test", seed=0)
+    return sorted({question.picture for question in read.questions})

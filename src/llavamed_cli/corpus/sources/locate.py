@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llavamed_cli.benchmarks.open_benchmark import FILES, BenchmarkName, parse_benchmark
 from llavamed_cli.corpus.sources.article_folders import XML_ENDINGS, holds_articles
-from llavamed_cli.corpus.sources.hub import HubName, parse_hub_name
 from llavamed_cli.corpus.sources.pairs import DELIMITERS, JSONL_ENDINGS, holds_pairs
 from llavamed_cli.corpus.sources.pmc_articles import PmcArticles, locate_pmc
 from llavamed_cli.corpus.sources.pmc_package import is_package
@@ -16,14 +16,17 @@ from llavamed_cli.corpus.sources.shards import holds_shards
 from llavamed_cli.corpus.sources.tables import ENDINGS as TABLE_ENDINGS
 from llavamed_cli.corpus.sources.tables import holds_tables
 from llavamed_cli.errors import UsageError
+from llavamed_cli.hub_data import HubName, parse_hub_name
 
-Kind = Literal["pairs", "table", "shards", "articles", "pmc", "hub", "vqa-rad", "phantoms"]
+Kind = Literal["pairs", "table", "shards", "articles", "pmc", "hub", "questions", "phantoms"]
 
 KNOWN = (
     "pmc:ID, pmc:FILE, pmc:query:TEXT, pmc:inventory, ARTICLE.xml, PMCnnnn.tar.gz, a folder of articles, FILE.jsonl, "
-    "FILE.csv, FILE.tsv, FILE.parquet, SHARD.tar, a folder of pictures with .txt files, hub:OWNER/NAME, vqa-rad:FILE, "
-    "phantoms:N"
+    "FILE.csv, FILE.tsv, FILE.parquet, SHARD.tar, a folder of pictures with .txt files, hub:OWNER/NAME, phantoms:N, "
+    "and a benchmark's training questions: vqa-rad:FILE, slake:DIR, slake-en:DIR, slake-zh:DIR, path-vqa:DIR, "
+    "llava-med-vqa:FILE, questions:FILE, questions:hub:OWNER/NAME"
 )
+BENCHMARKS = (*FILES, "questions")
 HINT = f"Sources are: {KNOWN}."
 
 
@@ -31,7 +34,8 @@ HINT = f"Sources are: {KNOWN}."
 class Located:
     """One source.
 
-    path: its file or folder; count: how many phantoms; pmc: which articles of PMC's cloud; hub: which data set.
+    path: its file or folder; count: how many phantoms; pmc: which articles of PMC's cloud; hub: which data set;
+    questions: which benchmark's training split.
     """
 
     text: str
@@ -40,6 +44,7 @@ class Located:
     count: int = 0
     pmc: PmcArticles | None = None
     hub: HubName | None = None
+    questions: BenchmarkName | None = None
 
     @property
     def place(self) -> Path:
@@ -60,8 +65,9 @@ def locate(text: str) -> Located:
         if prefix == "hub":
             name = parse_hub_name(rest)
             return Located(text=text, kind="hub", path=name.folder, hub=name)
-        if prefix == "vqa-rad":
-            return Located(text=text, kind="vqa-rad", path=_existing_file(rest, text))
+        if prefix in BENCHMARKS:
+            questions = parse_benchmark(text, "train")
+            return Located(text=text, kind="questions", path=questions.place, questions=questions)
         if "/" not in prefix and len(prefix) > 1:  # one letter is a drive
             raise UsageError(f"no source is named {prefix!r}", where=text, hint=HINT)
     return _located_path(text)
@@ -105,10 +111,3 @@ def _count(rest: str, text: str) -> int:
     if rest.isascii() and rest.isdigit() and int(rest) > 0:
         return int(rest)
     raise UsageError("expected a number of phantoms, e.g. phantoms:400", where=text)
-
-
-def _existing_file(rest: str, text: str) -> Path:
-    path = Path(rest)
-    if path.is_file():
-        return path
-    raise UsageError("no such file", where=text, hint="Give VQA-RAD's JSON, e.g. vqa-rad:trainset.json --images DIR.")

@@ -7,12 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llavamed_cli.benchmarks.vqa_rad import read_vqa_rad
+from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, picture_folder, read_benchmark
 from llavamed_cli.corpus.batches import Batch
+from llavamed_cli.corpus.benchmark_lessons import (
+    NO_CAPTIONS,
+    benchmark_lessons,
+    composes_captions,
+    without_tested,
+)
 from llavamed_cli.corpus.build_options import BuildOptions
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import Lesson
 from llavamed_cli.corpus.phantoms import phantom_lessons
+from llavamed_cli.corpus.screening.exclude import read_excluded
 from llavamed_cli.corpus.screening.stages import Rejection, ScreeningRules, screen_text, unreadable
 from llavamed_cli.corpus.sources.articles import article_batches
 from llavamed_cli.corpus.sources.hub import hub_batches
@@ -24,12 +31,11 @@ from llavamed_cli.corpus.sources.pmc_figures import ArticlePolicy, read_cloud
 from llavamed_cli.corpus.sources.pmc_search import search_service
 from llavamed_cli.corpus.sources.shards import shard_batches
 from llavamed_cli.corpus.sources.tables import table_batches
-from llavamed_cli.corpus.vqa_rad import vqa_rad_lessons
 from llavamed_cli.errors import UsageError
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Figure
 
-DIRECT = ("phantoms", "vqa-rad")
+DIRECT = ("phantoms", "questions")
 """Sources that bring their own conversations: nothing is screened or taught."""
 
 
@@ -99,24 +105,40 @@ class Sources:
             ids = read_article_ids(articles, cloud, search_service(os.environ), progress)
             yield from read_cloud(cloud, ids, ArticlePolicy(rules.licenses), wanted)
 
-    def lessons(self, domain: Domain, reject: Callable[[Rejection], None], progress: Progress) -> Iterator[Lesson]:
-        """The lessons of the sources that bring their own conversations."""
-        for source in self.located:
+    def lessons(
+        self, domain: Domain, scratch: Path, reject: Callable[[Rejection], None], progress: Progress
+    ) -> Iterator[Lesson]:
+        """The lessons of the sources that bring their own conversations. scratch: for pictures that tables hold."""
+        for number, source in enumerate(self.located):
             if source.kind == "phantoms":
                 yield from phantom_lessons(source.count, self.options.seed)
-            elif source.kind == "vqa-rad":
-                yield from self._vqa_rad(source, domain, reject, progress)
+            elif source.questions is not None:
+                pictures = scratch / f"questions-{number}"
+                yield from self._questions(source.questions, pictures, domain, reject, progress)
 
-    def _vqa_rad(
-        self, source: Located, domain: Domain, reject: Callable[[Rejection], None], progress: Progress
+    def _questions(
+        self,
+        name: BenchmarkName,
+        scratch: Path,
+        domain: Domain,
+        reject: Callable[[Rejection], None],
+        progress: Progress,
     ) -> Iterator[Lesson]:
-        assert self.options.images is not None  # checked in locate_all
-        read = read_vqa_rad(source.place, self.options.images, "train")
+        pictures = scratch if name.file is None else picture_folder(name, self.options.images)
+        read = read_benchmark(name, pictures=pictures, split="train", seed=self.options.seed)
         for note in read.notes:
-            progress.note(note)
+            progress.note(f"{name.title}: {note}")
+        if not composes_captions(read):
+            progress.note(f"{name.title}: {NO_CAPTIONS}")
         for fault in read.faults:
             reject(unreadable(fault))
-        yield from vqa_rad_lessons(read, source.place, domain, self.options.seed)
+        lessons = benchmark_lessons(read, name, domain, self.options.seed)
+        if not self.options.screen.exclude:
+            yield from lessons
+            return
+        scratch.mkdir(parents=True, exist_ok=True)
+        with read_excluded(self.options.screen.exclude, scratch / "excluded.sqlite", progress) as excluded:
+            yield from without_tested(lessons, excluded, reject)
 
 
 def locate_all(options: BuildOptions) -> Sources:
@@ -129,12 +151,14 @@ def locate_all(options: BuildOptions) -> Sources:
     seen: set[str] = set()
     for source in sources:
         key = source.kind if source.kind == "phantoms" else str((source.path or Path(source.text)).resolve())
+        if source.questions is not None:
+            key += f" {source.questions.kind}"
         if key in seen:
             raise UsageError("this source is given twice", where=source.text)
         seen.add(key)
         if source.path is not None and options.out.resolve().is_relative_to(source.path.resolve()):
             raise UsageError(f"--out lies inside the source {source.text}", where=str(options.out))
-        if source.kind == "vqa-rad" and options.images is None:
+        if source.questions is not None and source.questions.kind == "vqa-rad" and options.images is None:
             raise UsageError(
                 "VQA-RAD's pictures lie in a folder of their own", where=source.text, hint="Add --images DIR."
             )

@@ -18,6 +18,7 @@ from llavamed_cli.corpus.screening.stages import Rejection, unreadable
 from llavamed_cli.corpus.sources.fields import license_name, one_caption, picture_inside, record_name, sentences
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.errors import DataError, UsageError
+from llavamed_cli.hub_data import MAX_PICTURE_BYTES
 from llavamed_cli.records import Fault, Figure, Source
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 ROWS_A_BATCH = 100
 BYTES_A_BATCH = 8 * 2**20
-MAX_PICTURE_BYTES = 2**28
 IMAGE_NAMES = ("image", "file_name", "img", "picture", "image_path", "filename", "jpg", "png", "jpeg", "webp")
 CAPTION_NAMES = ("caption", "text", "captions", "caption_text", "sentences", "description", "txt")
 OTHER_NAMES = ("id", "license", "mentions")

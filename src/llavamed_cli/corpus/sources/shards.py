@@ -19,8 +19,9 @@ from llavamed_cli.corpus.sources.cards import folder_license
 from llavamed_cli.corpus.sources.fields import CAPTION_KEYS
 from llavamed_cli.corpus.sources.hostile_tar import member_path, open_tar
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
-from llavamed_cli.corpus.sources.rows import MAX_PICTURE_BYTES, Row, RowBatch, in_batches
+from llavamed_cli.corpus.sources.rows import Row, RowBatch, in_batches
 from llavamed_cli.errors import DataError, first_line
+from llavamed_cli.hub_data import MAX_PICTURE_BYTES
 from llavamed_cli.records import Fault
 
 ENDINGS = (".tar",)

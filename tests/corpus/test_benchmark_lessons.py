@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from llavamed_cli.benchmarks.open_benchmark import BenchmarkName
 from llavamed_cli.benchmarks.reading import BenchmarkRead
 from llavamed_cli.benchmarks.vqa_rad import read_vqa_rad
+from llavamed_cli.corpus.benchmark_lessons import benchmark_lessons
+from llavamed_cli.corpus.composed_captions import VQA_RAD, compose_caption
 from llavamed_cli.corpus.domain import Domain
-from llavamed_cli.corpus.vqa_rad import compose_caption, vqa_rad_lessons
 from llavamed_cli.records import Question
+
+RAD = BenchmarkName(text="vqa-rad:rad.json", kind="vqa-rad", file=Path("rad.json"))
 
 
 def ask(text: str, answer: str, kind: str, *, phrasing: str = "freeform", organ: str = "HEAD") -> Question:
@@ -61,7 +67,7 @@ def ask(text: str, answer: str, kind: str, *, phrasing: str = "freeform", organ:
     ],
 )
 def test_a_caption_says_what_the_annotations_affirm(questions: list[Question], caption: str, domain: Domain) -> None:
-    assert compose_caption(questions, domain) == caption
+    assert compose_caption(questions, domain, VQA_RAD) == caption
 
 
 def test_a_paraphrase_never_shares_a_conversation_with_its_twin(domain: Domain) -> None:
@@ -71,7 +77,7 @@ def test_a_paraphrase_never_shares_a_conversation_with_its_twin(domain: Domain) 
         ask("Where is it?", "left", "POS"),
     ]
     read = BenchmarkRead(questions=tuple(questions), license="CC0 1.0", citation="Lau 2018")
-    (lesson,) = vqa_rad_lessons(read, Path("rad.json"), domain, seed=0)
+    (lesson,) = benchmark_lessons(read, RAD, domain, seed=0)
     by_name = {dialogue.name: {question for question, _ in dialogue.exchanges} for dialogue in lesson.dialogues}
     assert by_name == {"freeform": {"Is there a mass?", "Where is it?"}, "para": {"Can a mass be seen?"}}
     assert lesson.caption_source is not None
@@ -87,7 +93,7 @@ def published(shared: Path) -> tuple[Path, Path]:
 
 def test_the_published_training_questions_are_all_there_once(published: tuple[Path, Path], domain: Domain) -> None:
     file, images = published
-    lessons = list(vqa_rad_lessons(read_vqa_rad(file, images, "train"), file, domain, seed=0))
+    lessons = list(benchmark_lessons(read_vqa_rad(file, images, "train"), RAD, domain, seed=0))
     asked = Counter(
         (lesson.picture.name, dialogue.name, question)  # type: ignore[union-attr]
         for lesson in lessons
@@ -108,7 +114,7 @@ def test_the_modalities_are_those_that_the_paper_counts(published: tuple[Path, P
     """Lau et al. 2018: 107 chest X-rays, 104 abdominal CTs, 104 CTs or MRIs of the head; two pictures have no training
     question."""
     file, images = published
-    lessons = list(vqa_rad_lessons(read_vqa_rad(file, images, "train"), file, domain, seed=0))
+    lessons = list(benchmark_lessons(read_vqa_rad(file, images, "train"), RAD, domain, seed=0))
     counts = Counter(lesson.modality for lesson in lessons)
     assert counts["CXR"] == 107
     assert set(counts) == {"CXR", "CT", "MRI", None}
@@ -118,8 +124,35 @@ def test_the_modalities_are_those_that_the_paper_counts(published: tuple[Path, P
 def test_the_seed_decides_the_order_of_turns(published: tuple[Path, Path], domain: Domain) -> None:
     file, images = published
     read = read_vqa_rad(file, images, "train")
-    once, again, other = (list(vqa_rad_lessons(read, file, domain, seed)) for seed in (0, 0, 1))
+    once, again, other = (list(benchmark_lessons(read, RAD, domain, seed)) for seed in (0, 0, 1))
     assert once == again
     assert [lesson.caption for lesson in once] == [lesson.caption for lesson in other]
     moved = sum(a.dialogues != b.dialogues for a, b in zip(once, other, strict=True))
     assert moved > len(once) / 2
+
+
+def slake(text: str, answer: str, kind: str, **more: Any) -> Question:
+    return replace(ask(text, answer, kind, organ="Lung"), phrasing=None, modality="X-Ray", **more)
+
+
+def test_what_a_benchmark_states_composes_the_caption_and_what_only_a_graph_knows_does_not(domain: Domain) -> None:
+    questions = [
+        slake("What diseases are included in the picture?", "Pneumonia", "Abnormality"),
+        slake("What disease is treated by antibiotics?", "Cholera", "KG", fact=("vhead", "treat", "ktail")),
+        slake("What is the scanning plane of this image?", "Coronal Plane", "Plane"),
+        slake("How many existing lungs in this image?", "2", "Quantity"),
+        slake("\u56fe\u4e2d\u5305\u542b\u54ea\u4e9b\u75be\u75c5?", "\u80ba\u708e", "Abnormality", language="zh"),
+    ]
+    read = BenchmarkRead(questions=tuple(replace(one, image="xmlab1/source.jpg") for one in questions))
+    name = BenchmarkName(text="slake:train.json", kind="slake", file=Path("train.json"))
+    (lesson,) = benchmark_lessons(read, name, domain, seed=0)
+    assert lesson.caption == "Coronal chest X-ray. Findings: Pneumonia; 2 lungs."
+    assert (lesson.id, lesson.modality, lesson.source.kind) == ("slake-xmlab1-source", "CXR", "slake")
+    assert {dialogue.name: len(dialogue.exchanges) for dialogue in lesson.dialogues} == {"asked": 4, "asked-zh": 1}
+
+
+def test_questions_that_tell_nothing_of_the_picture_have_no_caption(domain: Domain) -> None:
+    question = replace(ask("What is seen?", "cells", "x"), organ=None, phrasing=None)
+    name = BenchmarkName(text="path-vqa:train.json", kind="path-vqa", file=Path("train.json"))
+    (lesson,) = benchmark_lessons(BenchmarkRead(questions=(question,)), name, domain, seed=0)
+    assert lesson.caption is None and lesson.caption_source is None
