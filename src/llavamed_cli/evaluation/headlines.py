@@ -32,3 +32,10 @@ STRICT = (
     Headline("closed", "strict", "accuracy", "closed: accuracy"),
 )
 OVERALL = Headline("overall", "strict", "accuracy", "all: accuracy")
+DETECTION = (
+    Headline("detection", "abnormality", "sensitivity", "abnormal: sens."),
+    Headline("detection", "abnormality", "specificity", "abnormal: spec."),
+    Headline("detection", "presence", "sensitivity", "present: sens."),
+    Headline("detection", "presence", "specificity", "present: spec."),
+)
+"""Only of questions that are of the kind; see scoring/detection.py."""

@@ -39,7 +39,7 @@ class EvalPlan:
     seed: int
 
     def __post_init__(self) -> None:
-        if all(name.file is None for name in self.benchmarks.values()):
+        if all(name.kind == "phantoms" for name in self.benchmarks.values()):
             for option, value in (("--images", self.images), ("--train", self.train)):
                 if value is not None:
                     raise UsageError(f"{option} says nothing about phantoms, and no other benchmark is named")

@@ -24,16 +24,15 @@ from llavamed_cli.evaluation.answerers.majority import Majority
 from llavamed_cli.evaluation.plan import EvalPlan
 from llavamed_cli.evaluation.question_set import QuestionSet, read_questions
 from llavamed_cli.evaluation.report import write_report
-from llavamed_cli.evaluation.scores import Scored, compare, score_answers, summarise
+from llavamed_cli.evaluation.scores import SCORES_FORMAT, ScoredAnswers, compare, score_answers, summarise
 from llavamed_cli.evaluation.scoring.reference import normalize
 from llavamed_cli.files import atomic_write, read_json, write_json
 from llavamed_cli.progress import Progress
 from llavamed_cli.run_record import Run, begin_run
 
 SCORES_FILE = "scores.json"
-SCORES_FORMAT = 1
 
-Results = dict[str, dict[str, list[Scored]]]
+Results = dict[str, dict[str, ScoredAnswers]]
 """benchmark -> answerer -> every question scored."""
 
 
@@ -72,7 +71,7 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
 def _training_answers(title: str, plan: EvalPlan) -> tuple[KnownAnswer, ...]:
     """Those of the training split; phantoms are drawn for them only where `majority` needs them."""
     name = plan.benchmarks[title]
-    if name.file is None and not any(who.kind == "majority" for who in plan.whos.values()):
+    if name.kind == "phantoms" and not any(who.kind == "majority" for who in plan.whos.values()):
         return ()
     return training_answers(name, train=plan.train, seed=plan.seed)
 
@@ -110,7 +109,7 @@ def _options(plan: EvalPlan) -> dict[str, Any]:
 def _inputs(plan: EvalPlan, sets: Mapping[str, QuestionSet]) -> dict[str, Path | str]:
     inputs: dict[str, Path | str] = {}
     for title, questions in sets.items():
-        inputs[f"questions of {title}"] = plan.benchmarks[title].file or title
+        inputs[f"questions of {title}"] = plan.benchmarks[title].place or title
         inputs[f"pictures of {title}"] = questions.pictures_sha256
     for name, who in plan.whos.items():
         if who.kind != "majority":
@@ -151,7 +150,9 @@ def _ask(
         for title, questions in sets.items()
     }
     candidates = {
-        title: tuple(dict.fromkeys(normalize(text) for kind, text in known[title] if kind == "open" and name.file))
+        title: tuple(
+            dict.fromkeys(normalize(text) for kind, text in known[title] if kind == "open" and name.kind != "phantoms")
+        )
         for title, name in plan.benchmarks.items()
     }
     return {
@@ -198,7 +199,7 @@ def _conclude(
     return scores
 
 
-def _scores(results: Mapping[str, list[Scored]], seed: int) -> dict[str, Any]:
+def _scores(results: Mapping[str, ScoredAnswers], seed: int) -> dict[str, Any]:
     """Every answerer alone, and every two compared."""
     return {
         "answerers": {name: summarise(scored, seed) for name, scored in results.items()},

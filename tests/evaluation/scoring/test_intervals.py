@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from llavamed_cli.evaluation.scoring import intervals
 from llavamed_cli.evaluation.scoring.intervals import mean_intervals, paired_differences
 
 TRIALS, PICTURES = 200, 60
@@ -47,7 +50,8 @@ def test_width_is_the_textbook_one_where_every_question_has_its_own_picture() ->
 def test_the_same_seed_gives_the_same_interval_also_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values, clusters = correlated_answers(np.random.default_rng(3))
     whole = mean_intervals({"a": values}, clusters, seed=7, draws=300)
-    monkeypatch.setattr("llavamed_cli.evaluation.scoring.intervals.CELLS_AT_ONCE", PICTURES * 70)
+    monkeypatch.setattr(intervals, "CELLS_AT_ONCE", PICTURES * 70)
+    intervals._times_drawn.cache_clear()
     assert mean_intervals({"a": values}, clusters, seed=7, draws=300) == whole
     assert mean_intervals({"a": values}, clusters, seed=8, draws=300) != whole
 
@@ -73,4 +77,78 @@ def test_paired_difference_is_sharper_than_two_intervals() -> None:
     assert gain["a"].low > 0  # type: ignore[operator]
     assert gain["a"].high - gain["a"].low < (alone.high - alone.low) / 2  # type: ignore[operator]
     same = paired_differences({"a": values}, {"a": values}, clusters, seed=0)["a"]
-    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def linearised_error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """The standard error of a mean over clusters of unequal size, without any resampling: the cluster-robust variance
+    of a ratio (Cochran 1977, 6.3; the same as of a regression on a constant with clustered errors)."""
+    names = np.unique(clusters)
+    residual = np.array([(values[clusters == name] - values.mean()).sum() for name in names])
+    return float(np.sqrt(len(names) / (len(names) - 1) * (residual**2).sum()) / len(values))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_width_is_that_of_the_clustered_standard_error(seed: int) -> None:
+    """The bootstrap's sum over 300 pictures, by the formula instead of by draws: within the noise of 10,000 draws."""
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(300), rng.integers(1, 12, 300))
+    values = 100.0 * (rng.random(len(clusters)) < rng.beta(2, 1, 300)[clusters])
+    found = mean_intervals({"a": values}, clusters, seed=seed, top=100)["a"]
+    half = 1.96 * linearised_error(values, clusters)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)  # type: ignore[operator]
+
+
+def test_many_pictures_are_resampled_in_groups_with_the_same_width() -> None:
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(6000), rng.integers(1, 5, 6000))
+    values = 100.0 * (rng.random(len(clusters)) < rng.beta(2, 1, 6000)[clusters])
+    found = mean_intervals({"a": values}, clusters, seed=0)["a"]
+    assert (found.clusters, found.n) == (6000, len(values))
+    half = 1.96 * linearised_error(values, clusters)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)  # type: ignore[operator]
+
+
+def test_all_right_is_not_certain() -> None:
+    """Wilson's interval at 20 of 20, as Newcombe (1998) tables it: 83.9 to 100."""
+    found = mean_intervals({"a": [100.0] * 20, "b": [0.0] * 20}, range(20), seed=0, top=100)
+    assert (found["a"].low, found["a"].high) == (pytest.approx(83.89, abs=0.01), 100)
+    assert (found["b"].low, found["b"].high) == (0, pytest.approx(16.11, abs=0.01))
+
+
+def test_p_is_the_exact_one_where_every_sign_can_be_tried() -> None:
+    """Five pictures, better on each by 1, 2, 3, 4, 5: of 32 ways to set the signs two are as extreme."""
+    better, clusters = [1.0, 2, 3, 4, 5], list("abcde")
+    found = paired_differences({"a": better}, {"a": [0.0] * 5}, clusters, seed=0)["a"]
+    assert found.p == pytest.approx(2 / 32, abs=0.01)
+
+
+def test_p_is_uniform_where_nothing_differs() -> None:
+    rng = np.random.default_rng(11)
+    clusters = np.repeat(np.arange(40), 3)
+    small = 0
+    for seed in range(200):
+        ease = rng.random(40)[clusters]
+        first, second = ((rng.random(120) < ease).astype(float) for _ in range(2))
+        p = paired_differences({"a": first}, {"a": second}, clusters, seed=seed, draws=400)["a"].p
+        small += p is not None and p <= 0.1
+    assert 8 <= small <= 33  # 20 expected, within three standard deviations
+
+
+scored = st.lists(st.tuples(st.sampled_from((0.0, 50.0, 100.0)), st.sampled_from("abcdef")), min_size=1, max_size=20)
+
+
+@settings(max_examples=60)
+@given(scored, st.randoms(use_true_random=False))
+def test_the_value_is_inside_and_the_order_does_not_matter(rows: list[tuple[float, str]], random) -> None:  # type: ignore[no-untyped-def]
+    def found(rows: list[tuple[float, str]]) -> intervals.Interval:
+        values, clusters = zip(*rows, strict=True)
+        return mean_intervals({"a": values}, clusters, seed=3, draws=200, top=100)["a"]
+
+    one = found(rows)
+    if one.low is not None and one.high is not None:
+        assert one.low <= one.value <= one.high
+    other = found(random.sample(rows, len(rows)))
+    for name in ("value", "low", "high", "n", "clusters"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llavamed_cli.evaluation.scoring.candidates import Candidates
 from llavamed_cli.evaluation.scoring.reference import normalize, score_closed, score_open
 from llavamed_cli.evaluation.scoring.word_lists import CONTRACTIONS
 
@@ -36,7 +37,7 @@ def oracle(shared: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def scored(shared: Path, oracle: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, float]]]:
     listed = json.loads((shared / "oracle" / "vqa" / "candidates.json").read_text())["0"]
-    candidates = [normalize(str(answer)) for answer in listed]
+    candidates = Candidates([normalize(str(answer)) for answer in listed])
     return [
         (
             record,
@@ -114,6 +115,6 @@ def test_a_closed_answer_is_right_by_substring() -> None:
 
 
 def test_nearest_candidate_takes_the_first_of_the_best() -> None:
-    assert score_open("left lung", "left", ("left", "lung"))["nearest_accuracy"] == 100
-    assert score_open("left lung", "left", ("lung", "left"))["nearest_accuracy"] == 0
+    assert score_open("left lung", "left", Candidates(["left", "lung"]))["nearest_accuracy"] == 100
+    assert score_open("left lung", "left", Candidates(["lung", "left"]))["nearest_accuracy"] == 0
     assert "nearest_accuracy" not in score_open("left lung", "left")

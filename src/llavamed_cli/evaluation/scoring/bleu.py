@@ -1,35 +1,54 @@
-"""Sentence BLEU against one reference, as nltk's `sentence_bleu` computes it without smoothing.
+"""The parts of sentence BLEU against one reference (Papineni et al. 2002), equal to nltk's without smoothing.
 
-Papineni et al. 2002, with nltk's treatment of an n-gram order that has no match: its precision counts as the smallest
-float instead of zero, so that scores such as 1e-229 appear in place of 0. nltk itself is only needed by the tests.
+nltk counts the precision of an n-gram order that has no match as the smallest float, so that scores such as 1e-229
+appear in place of 0; `LEAST` is that float. nltk itself is only needed by the tests.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+
+LEAST = sys.float_info.min
+
+Words = Sequence[str]
 
 
-def sentence_bleu(reference: Sequence[str], prediction: Sequence[str], weights: Sequence[float]) -> float:
-    """BLEU from 0 to 1 of two word lists; weights are those of 1-grams, 2-grams and so on."""
-    precisions = [_precision(reference, prediction, size) for size in range(1, len(weights) + 1)]
-    if precisions[0] == 0:
-        return 0.0
-    logs = (weight * math.log(value or sys.float_info.min) for weight, value in zip(weights, precisions, strict=True))
-    return _brevity_penalty(len(reference), len(prediction)) * math.exp(math.fsum(logs))
+def ngram_precisions(reference: Words, prediction: Words, orders: int) -> list[float]:
+    """For 1-grams and up: the share of the prediction's that the reference has, each at most as often as there."""
+    precisions = [0.0] * orders
+    for size in range(1, min(orders, len(reference), len(prediction)) + 1):
+        shared = shared_count(_ngrams(prediction, size), _ngrams(reference, size))
+        if not shared:  # then no longer one is shared either
+            break
+        precisions[size - 1] = shared / (len(prediction) - size + 1)
+    return precisions
 
 
-def _precision(reference: Sequence[str], prediction: Sequence[str], size: int) -> float:
-    """The share of the prediction's n-grams that the reference has, each at most as often as there."""
-    found, known = _ngrams(prediction, size), _ngrams(reference, size)
-    return sum((found & known).values()) / max(1, sum(found.values()))
+def geometric_mean(precisions: Sequence[float], least: float) -> float:
+    """Their geometric mean. least: what a precision of 0 counts as; with 0, the mean is 0."""
+    counted = [precision or least for precision in precisions]
+    return math.exp(math.fsum(map(math.log, counted)) / len(counted)) if all(counted) else 0.0
 
 
-def _ngrams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+def brevity_penalty(reference: Words, prediction: Words) -> float:
+    """What BLEU is multiplied with, because a short prediction is easily precise. The prediction is not empty."""
+    return 1.0 if len(prediction) > len(reference) else math.exp(1 - len(reference) / len(prediction))
 
 
-def _brevity_penalty(reference_length: int, prediction_length: int) -> float:
-    return 1.0 if prediction_length > reference_length else math.exp(1 - reference_length / prediction_length)
+def shared_count(prediction: Iterable[Hashable], reference: Iterable[Hashable]) -> int:
+    """How many of the prediction's items the reference has, each at most as often as there."""
+    left: dict[Hashable, int] = {}
+    for item in reference:
+        left[item] = left.get(item, 0) + 1
+    shared = 0
+    for item in prediction:
+        if left.get(item):
+            left[item] -= 1
+            shared += 1
+    return shared
+
+
+def _ngrams(words: Words, size: int) -> Iterable[Hashable]:
+    return words if size == 1 else zip(*(words[start:] for start in range(size)), strict=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DIGITS = {word: str(value) for value, word in enumerate(_NUMBERS)}
+CHINESE_DIGITS = {**{word: str(value) for value, word in enumerate("零一二三四五六七八九十")}, "两": "2"}
 
 _ONE_APOSTROPHE = (
     "ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't oughtn't "
