@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,6 +20,7 @@ from llavamed_cli.cli.app import main
 hypothesis.settings.register_profile("shared machine", deadline=None)  # a busy neighbour is no fault of an example
 hypothesis.settings.load_profile("shared machine")
 
+SCRIPTED = "openai_server"
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -54,6 +60,27 @@ def llavamed(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         return Outcome(code=code, stdout=captured.out, stderr=captured.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def openai_server() -> ModuleType:
+    """The module endpoint/openai_server.py."""
+    if SCRIPTED not in sys.modules:
+        spec = importlib.util.spec_from_file_location(SCRIPTED, Path(__file__).parent / "endpoint" / "openai_server.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[SCRIPTED] = module
+        spec.loader.exec_module(module)
+    return sys.modules[SCRIPTED]
+
+
+@pytest.fixture
+def serve(openai_server: ModuleType) -> Iterator[Callable[..., Any]]:
+    """Start a scripted server: `serve(script, seconds=0.1)`; stopped when the test ends."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **named: stack.enter_context(
+            openai_server.ScriptedServer(*arguments, **named).running()
+        )
 
 
 @pytest.fixture(scope="session")

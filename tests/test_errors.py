@@ -15,9 +15,9 @@ from llavamed_cli.corpus.screening.captions import CaptionQuality
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId
 from llavamed_cli.corpus.sources.polite_http import Patience
-from llavamed_cli.corpus.teacher import pacing
 from llavamed_cli.corpus.teacher.open_model import open_model_teacher
 from llavamed_cli.corpus.teacher.teaching import Taught
+from llavamed_cli.endpoint import pacing
 from llavamed_cli.errors import LlavamedError
 from llavamed_cli.files import require_file
 from llavamed_cli.model.images import open_picture
@@ -65,7 +65,7 @@ RAISED_BY: dict[type[LlavamedError], Callable[[Path], object]] = {
     errors.DataError: lambda folder: parse_sample({}),
     errors.PictureError: lambda folder: open_picture(folder / "absent.png"),
     errors.FetchError: _no_server,
-    errors.TeacherError: _no_teacher,
+    errors.EndpointError: _no_teacher,
     errors.ModelError: lambda folder: load_model(str(folder / "absent"), device="cpu"),
     errors.TrainingError: _damaged_checkpoint,
 }

@@ -7,7 +7,7 @@
     ├── PictureError         a picture cannot be opened
     ├── FetchError           a server of articles cannot be reached, or does not serve
     ├── ModelError           a model folder or name cannot be loaded, or lacks a part
-    ├── TeacherError         a teacher's server does not serve, or the budget is reached; what was paid for is kept
+    ├── EndpointError        a paid server does not serve, or the budget is reached; what was paid for is kept
     └── TrainingError        training cannot go on (no usable sample, a loss that is not a number)
 
 Anything else that reaches the terminal is a bug in llavamed; `--debug` shows its traceback.
@@ -65,8 +65,8 @@ class ModelError(LlavamedError):
     """A model cannot be loaded, or lacks a part (weights, tokenizer, chat template)."""
 
 
-class TeacherError(LlavamedError):
-    """A teacher's server refuses or fails for good, or the next question would pass the budget."""
+class EndpointError(LlavamedError):
+    """A server that is asked refuses or fails for good, or the next question would pass the budget."""
 
 
 class TrainingError(LlavamedError):

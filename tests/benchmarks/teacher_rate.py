@@ -22,7 +22,7 @@ from llavamed_cli.progress import Silent
 from llavamed_cli.records import Figure, Source
 
 IN_FLIGHT, ROUNDS, SECONDS = 64, 20, 1.0
-SERVER = Path(__file__).parents[1] / "corpus" / "teacher" / "openai_server.py"
+SERVER = Path(__file__).parents[1] / "endpoint" / "openai_server.py"
 PROMPT = [{"role": "system", "content": "Write a dialogue about the figure. " * 300}]
 """As long as instructions with a handful of examples: 10 KB."""
 

@@ -52,7 +52,7 @@ def build_data(options: BuildOptions, progress: Progress) -> BuildResult:
     Raises:
         UsageError: an unknown source, domain or teacher, something absent, or `out` belongs to another run.
         DataError: a source that cannot be read at all, or nothing was kept; rejected.jsonl says why.
-        FetchError, TeacherError: a server that does not serve; what was fetched and paid for is kept.
+        FetchError, EndpointError: a server that does not serve; what was fetched and paid for is kept.
     """
     sources = locate_all(options)
     rules = screening_rules(options)

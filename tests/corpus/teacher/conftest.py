@@ -1,13 +1,9 @@
-"""What the teachers' tests share: a scripted server, figures to teach, and a teacher that asks the server."""
+"""What the teachers' tests share: figures to teach, and a teacher that asks the server."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,34 +13,12 @@ from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.lessons import Exchange
 from llavamed_cli.corpus.screening.captions import CaptionQuality
 from llavamed_cli.corpus.teacher.open_model import open_model_teacher
-from llavamed_cli.corpus.teacher.pacing import Patience
 from llavamed_cli.corpus.teacher.teaching import Drop, Taught
+from llavamed_cli.endpoint.pacing import Patience
 from llavamed_cli.progress import Silent
 from llavamed_cli.records import Figure, Source
 
-MODULE = "openai_server"
 HURRIED = Patience(tries=4, first_wait=0.02, longest_wait=0.1, refused_for=2.0, answer=2.0, poll=(0.01, 0.05))
-
-
-@pytest.fixture(scope="session")
-def openai_server() -> ModuleType:
-    """The module openai_server.py beside this file."""
-    if MODULE not in sys.modules:
-        spec = importlib.util.spec_from_file_location(MODULE, Path(__file__).with_name(f"{MODULE}.py"))
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[MODULE] = module
-        spec.loader.exec_module(module)
-    return sys.modules[MODULE]
-
-
-@pytest.fixture
-def serve(openai_server: ModuleType) -> Iterator[Callable[..., Any]]:
-    """Start a scripted server: `serve(script, seconds=0.1)`; stopped when the test ends."""
-    with ExitStack() as stack:
-        yield lambda *arguments, **named: stack.enter_context(
-            openai_server.ScriptedServer(*arguments, **named).running()
-        )
 
 
 def make_candidate(number: int, caption: str | None = None) -> Candidate:

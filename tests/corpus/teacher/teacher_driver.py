@@ -13,8 +13,8 @@ from llavamed_cli.corpus.build_options import TeacherOptions
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.screening.captions import CaptionQuality
 from llavamed_cli.corpus.teacher.open_model import open_model_teacher
-from llavamed_cli.corpus.teacher.pacing import Patience
 from llavamed_cli.corpus.teacher.teaching import Taught
+from llavamed_cli.endpoint.pacing import Patience
 from llavamed_cli.errors import LlavamedError
 from llavamed_cli.progress import Silent
 from llavamed_cli.records import Figure, Source

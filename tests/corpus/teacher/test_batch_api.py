@@ -11,9 +11,9 @@ import pytest
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.teacher import batch_api
 from llavamed_cli.corpus.teacher.batch_journal import BatchJournal
-from llavamed_cli.corpus.teacher.journal import Journal
 from llavamed_cli.corpus.teacher.teaching import Taught
-from llavamed_cli.errors import TeacherError, UsageError
+from llavamed_cli.endpoint.journal import Journal
+from llavamed_cli.errors import EndpointError, UsageError
 from llavamed_cli.progress import Silent
 
 Teach = Callable[..., list[tuple[Candidate, Taught]]]
@@ -149,7 +149,7 @@ def test_what_a_batch_leaves_out_is_asked_in_another(serve: Any, candidates: Any
 def test_a_batch_cancelled_by_a_person_is_collected_and_ends_the_run(serve: Any, candidates: Any, teach: Teach) -> None:
     server = serve()
     server.batch_script = lambda number: "completed" if number else "cancelled"
-    with pytest.raises(TeacherError, match="batch_0 was cancelled"):
+    with pytest.raises(EndpointError, match="batch_0 was cancelled"):
         teach(server, candidates(4), batch=True)
     assert all(taught.exchanges for _, taught in teach(server, candidates(4), batch=True))
     assert set(server.charged().values()) == {1}
@@ -176,12 +176,12 @@ def test_faults_inside_a_batch_are_told_a_record_at_a_time(
     for _ in range(2):
         lessons = teach(server, candidates(7), batch=True)
         assert [[(drop.reason, drop.detail) for drop in taught.drops] for _, taught in lessons[:4]] == [
-            [("the teacher's answer is empty", None)],
-            [("the record is too long for the teacher", "maximum context length is 10 tokens")],
-            [("the teacher's server failed on it", "400: no such voice")],
-            [("the teacher's server failed on it", "500: the server's fault")],
+            [("the answer is empty", None)],
+            [("the record is too long for the model", "maximum context length is 10 tokens")],
+            [("the server failed on it", "400: no such voice")],
+            [("the server failed on it", "500: the server's fault")],
         ]
-        assert lessons[4][1].drops[0].reason == "the teacher's answer was not whole JSON"
+        assert lessons[4][1].drops[0].reason == "the answer was not whole JSON"
         assert all(taught.exchanges for _, taught in lessons[5:])
     assert len(server.batches) == 3, "the fault that might pass was tried three times, alone"
     assert set(server.charged().values()) == {1}
@@ -202,7 +202,7 @@ def test_a_fault_of_every_request_stops_the_run(
 ) -> None:
     server = serve()
     server.line_script = lambda body, batch: openai_server.error(400, "temperature is not supported")
-    with pytest.raises(TeacherError, match="every request failed: 400: temperature is not supported"):
+    with pytest.raises(EndpointError, match="every request failed: 400: temperature is not supported"):
         teach(server, candidates(3), batch=True)
     server.line_script = lambda body, batch: None
     assert all(taught.exchanges for _, taught in teach(server, candidates(3), batch=True))
@@ -219,14 +219,14 @@ def test_a_full_queue_makes_smaller_batches(serve: Any, candidates: Any, teach: 
 def test_a_batch_that_always_fails_ends_the_run(serve: Any, candidates: Any, teach: Teach) -> None:
     server = serve()
     server.batch_script = lambda number: "failed"
-    with pytest.raises(TeacherError, match="failed: Enqueued token limit reached"):
+    with pytest.raises(EndpointError, match="failed: Enqueued token limit reached"):
         teach(server, candidates(1), batch=True)
 
 
 def test_a_small_budget_is_spent_batch_by_batch_and_never_passed(serve: Any, candidates: Any, teach: Teach) -> None:
     server = serve()
     six_at_worst = 6 * (2.0 * 250 + 8.0 * 1024) / 1e6 / 2
-    with pytest.raises(TeacherError, match=r"--budget: the budget of \$0.0261 does not reach"):
+    with pytest.raises(EndpointError, match=r"--budget: the budget of \$0.0261 does not reach"):
         teach(server, candidates(300), batch=True, budget=six_at_worst)
     answered = len(server.charged())
     assert 100 < answered < 300 and len(server.batches) > 2
@@ -253,7 +253,7 @@ def test_a_server_without_the_batch_api_says_so_and_calls_still_work(
 ) -> None:
     server = serve()
     server.call_script = lambda call, times: openai_server.error(404, "Not Found")
-    with pytest.raises(TeacherError, match="404"):
+    with pytest.raises(EndpointError, match="404"):
         teach(server, candidates(3), batch=True)
     assert len(teach(server, candidates(3))) == 3
 
@@ -264,7 +264,7 @@ def test_a_wrong_key_leaves_a_batch_to_be_collected(
     server = serve()
     wrong = openai_server.error(401, "no")
     server.call_script = lambda call, times: wrong if call.startswith("GET /v1/batches/") else None
-    with pytest.raises(TeacherError, match="401"):
+    with pytest.raises(EndpointError, match="401"):
         teach(server, candidates(3), batch=True)
     server.call_script = lambda call, times: None
     assert len(teach(server, candidates(3), batch=True)) == 3
@@ -275,6 +275,6 @@ def test_waiting_costs_no_open_transaction(serve: Any, candidates: Any, open_tea
     server = serve()
     server.polls_until_done = 5
     with open_teacher(server, batch=True) as teacher:
-        assert isinstance(teacher.journal, Journal)
+        assert isinstance(teacher.asker.journal, Journal)
         list(teacher.teach(candidates(2)))
     assert server.batches["batch_0"]["polls"] == 6

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llavamed_cli.corpus.teacher.budget import OutOfBudgetError, Purse
-from llavamed_cli.corpus.teacher.journal import Answered, open_journal
-from llavamed_cli.corpus.teacher.prices import Price, Tokens, picodollars
-from llavamed_cli.corpus.teacher.requests import Request
-from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError
-from llavamed_cli.errors import TeacherError, UsageError
+from llavamed_cli.endpoint.budget import OutOfBudgetError, Purse
+from llavamed_cli.endpoint.journal import Answered, open_journal
+from llavamed_cli.endpoint.prices import Price, Tokens, picodollars
+from llavamed_cli.endpoint.requests import Request
+from llavamed_cli.endpoint.stopping import Stop, StoppedError
+from llavamed_cli.errors import EndpointError, UsageError
 
 PRICE = Price(read=3, written=7)
 
@@ -86,7 +86,7 @@ def test_a_stop_is_seen_by_those_who_wait_for_room(tmp_path: Path) -> None:
         purse.reserve(Request("a" * 64, {}, Tokens(0, 8), Tokens(0, 8)), stop)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(purse.reserve, Request("b" * 64, {}, Tokens(0, 8), Tokens(0, 8)), stop)
-            stop.fail(TeacherError("x"))
+            stop.fail(EndpointError("x"))
             with pytest.raises(StoppedError):
                 waiting.result(timeout=5)
 
@@ -97,7 +97,7 @@ def test_teaching_stops_at_the_budget_and_goes_on_with_a_larger_one(
     server, budget = serve(seconds=0.01), 0.05
     with open_teacher(server, budget=budget, concurrency=64) as teacher:
         lessons = []
-        with pytest.raises(TeacherError) as caught:
+        with pytest.raises(EndpointError) as caught:
             for lesson in teacher.teach(candidates(300)):
                 lessons.append(lesson)
     answered = len(server.charged())
@@ -113,9 +113,9 @@ def test_teaching_stops_at_the_budget_and_goes_on_with_a_larger_one(
 def test_the_budget_is_used_up_to_less_than_one_request(serve: Any, candidates: Any, open_teacher: Any) -> None:
     server, budget = serve(), 0.05
     with open_teacher(server, budget=budget, concurrency=32) as teacher:
-        with pytest.raises(TeacherError):
+        with pytest.raises(EndpointError):
             list(teacher.teach(candidates(300)))
-        bound = teacher.purse.cost(teacher.form.request(candidates(1)[0].figure).bound) / 1e12
+        bound = teacher.asker.purse.cost(teacher.asker.form.request(candidates(1)[0].figure).bound) / 1e12
     assert budget - server.cost(2.0, 8.0) < 1.2 * bound
 
 
@@ -124,7 +124,7 @@ def test_a_lost_answer_counts_in_full_with_a_server_that_charges_again(
 ) -> None:
     lost = openai_server.Fault(200, "x" * 100, close=True, charged=True)
     server = serve(lambda body, times: lost if times == 1 else None, honours_keys=False)
-    with open_teacher(server, budget=0.2, concurrency=8) as teacher, pytest.raises(TeacherError, match="budget"):
+    with open_teacher(server, budget=0.2, concurrency=8) as teacher, pytest.raises(EndpointError, match="budget"):
         list(teacher.teach(candidates(60)))
     assert set(server.charged().values()) <= {1, 2} and 2 in server.charged().values()
     assert server.cost(2.0, 8.0) <= 0.2

@@ -10,7 +10,7 @@ import pytest
 
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.teacher.teaching import Taught
-from llavamed_cli.errors import TeacherError, UsageError
+from llavamed_cli.errors import EndpointError, UsageError
 
 Teach = Callable[..., list[tuple[Candidate, Taught]]]
 
@@ -109,7 +109,7 @@ def test_the_key_is_sent_and_never_written(
     assert all(headers["authorization"] == f"Bearer {secret}" for headers in server.seen_headers)
     assert lessons[2][1].exchanges == (("a", "[key]"),)
     server.script = lambda body, times: openai_server.error(401, f"Incorrect API key provided: {secret}")
-    with pytest.raises(TeacherError) as caught, open_teacher(server) as teacher:
+    with pytest.raises(EndpointError) as caught, open_teacher(server) as teacher:
         list(teacher.teach(candidates(4)))
     assert secret not in str(caught.value) and "[key]" in str(caught.value)
     for file in tmp_path.rglob("*"):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llavamed_cli.corpus.candidates import Candidate
-from llavamed_cli.corpus.teacher.pacing import Patience
 from llavamed_cli.corpus.teacher.teaching import Drop, Taught
-from llavamed_cli.errors import TeacherError
+from llavamed_cli.endpoint.pacing import Patience
+from llavamed_cli.errors import EndpointError
 
 Teach = Callable[..., list[tuple[Candidate, Taught]]]
 
@@ -26,12 +26,12 @@ def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[s
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (completion(None, refusal="I cannot help with that."), "the teacher refused"),
-        (completion("User: a\nAssistant: b", finish="content_filter"), "the teacher refused"),
-        (completion(""), "the teacher's answer is empty"),
-        (completion(None), "the teacher's answer is empty"),
-        ({**completion("x"), "choices": []}, "the teacher's answer is empty"),
-        ('{"id": "c", "choices": [{"index": 0, "mess', "the teacher's answer was not whole JSON"),
+        (completion(None, refusal="I cannot help with that."), "the model refused"),
+        (completion("User: a\nAssistant: b", finish="content_filter"), "the model refused"),
+        (completion(""), "the answer is empty"),
+        (completion(None), "the answer is empty"),
+        ({**completion("x"), "choices": []}, "the answer is empty"),
+        ('{"id": "c", "choices": [{"index": 0, "mess', "the answer was not whole JSON"),
     ],
 )
 def test_a_fault_within_one_answer_drops_that_record_and_is_paid_once(
@@ -57,7 +57,7 @@ def test_of_an_answer_that_was_cut_the_whole_exchanges_are_kept(
     server = serve(lambda body, times: openai_server.Fault(200, cut))
     ((_, taught),) = teach(server, candidates(1))
     assert taught.exchanges == (("a", "b"),)
-    assert taught.drops == (Drop("the teacher's answer was cut at its most tokens"),)
+    assert taught.drops == (Drop("the answer was cut at its most tokens"),)
 
 
 def test_an_answer_that_took_all_its_tokens_was_cut_whatever_the_server_says(
@@ -73,10 +73,10 @@ def test_an_answer_that_took_all_its_tokens_was_cut_whatever_the_server_says(
 @pytest.mark.parametrize(
     ("status", "message", "code", "reason"),
     [
-        (400, "This model's maximum context length is 2048 tokens.", None, "the record is too long for the teacher"),
-        (400, "too big", "context_length_exceeded", "the record is too long for the teacher"),
-        (413, "Payload too large", None, "the record is too long for the teacher"),
-        (400, "Filtered by policy", "content_filter", "the teacher refused"),
+        (400, "This model's maximum context length is 2048 tokens.", None, "the record is too long for the model"),
+        (400, "too big", "context_length_exceeded", "the record is too long for the model"),
+        (413, "Payload too large", None, "the record is too long for the model"),
+        (400, "Filtered by policy", "content_filter", "the model refused"),
     ],
 )
 def test_an_error_that_is_one_records_does_not_stop_the_others(
@@ -126,7 +126,7 @@ def test_an_error_that_is_everyones_stops_the_run_with_one_message(
         return openai_server.error(status, "the server's own words", code) if bad else None
 
     server = serve(script, seconds=0.01)
-    with pytest.raises(TeacherError, match=f"(?s){told}") as caught:
+    with pytest.raises(EndpointError, match=f"(?s){told}") as caught:
         teach(server, candidates(200), concurrency=4)
     assert "the server's own words" in str(caught.value)
     assert sum(server.sent.values()) < 40, "what had not begun is never sent"
@@ -161,7 +161,7 @@ def test_a_fault_that_stays_ends_the_run_and_what_was_answered_is_kept(
 ) -> None:
     down = openai_server.error(503, "overloaded")
     server = serve(lambda body, times: down if "patient 3," in body["messages"][-1]["content"] else None)
-    with pytest.raises(TeacherError, match=r"gave up after 4 tries.*503: overloaded(.|\n)*same command"):
+    with pytest.raises(EndpointError, match=r"gave up after 4 tries.*503: overloaded(.|\n)*same command"):
         teach(server, candidates(6), concurrency=2)
     server.script = lambda body, times: None
     teach(server, candidates(6))
@@ -171,7 +171,7 @@ def test_a_fault_that_stays_ends_the_run_and_what_was_answered_is_kept(
 def test_no_server_at_all_is_said(openai_server: ModuleType, candidates: Any, teach: Teach) -> None:
     server = openai_server.ScriptedServer()
     server._http.server_close()
-    with pytest.raises(TeacherError, match=r"no connection to 127\.0\.0\.1"):
+    with pytest.raises(EndpointError, match=r"no connection to 127\.0\.0\.1"):
         teach(server, candidates(2), budget=1.0)
 
 
@@ -203,7 +203,7 @@ def test_a_wait_of_hours_stops_the_run_instead(
     limited = openai_server.error(429, "daily limit", "rate_limit_exceeded", Retry_After="7200")
     server = serve(lambda body, times: limited)
     began = time.monotonic()
-    with pytest.raises(TeacherError, match=r"daily limit.*7,200 s"):
+    with pytest.raises(EndpointError, match=r"daily limit.*7,200 s"):
         teach(server, candidates(3))
     assert time.monotonic() - began < 2
 

@@ -20,7 +20,7 @@ def test_an_estimate_holds_what_it_then_costs(
     options = TeacherOptions(name="scripted", base_url=server.url, price=(2.0, 8.0))
     figures = [*candidates(6), candidate(6, candidates(1)[0].figure.caption)]
     before = estimate_teaching(options, messages, journal, [each.figure for each in figures])
-    assert (before.figures, before.requests, before.answered) == (7, 6, 0)
+    assert (before.items, before.requests, before.answered) == (7, 6, 0)
     assert not journal.exists(), "nothing is written"
     with open_teacher(server) as teacher:
         list(teacher.teach(figures[:3]))

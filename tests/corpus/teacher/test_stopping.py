@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError
+from llavamed_cli.endpoint.stopping import Stop, StoppedError
 from llavamed_cli.progress import Silent
 
 

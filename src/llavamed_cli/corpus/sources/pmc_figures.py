@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from llavamed_cli.corpus.batches import Batch, FigureList
-from llavamed_cli.corpus.in_order import map_in_order
 from llavamed_cli.corpus.screening.license_policy import ANY_LICENSE, LicensePolicy
 from llavamed_cli.corpus.screening.stages import Rejection
 from llavamed_cli.corpus.sources.articles import with_rejections
@@ -21,6 +20,7 @@ from llavamed_cli.corpus.sources.jats import MAX_XML_BYTES, read_article_file
 from llavamed_cli.corpus.sources.picture_files import PICTURE_ENDINGS
 from llavamed_cli.corpus.sources.pmc_cloud import PmcCloud
 from llavamed_cli.corpus.sources.pmc_metadata import ArticleId, ArticleMetadata
+from llavamed_cli.endpoint.in_order import map_in_order
 from llavamed_cli.errors import DataError, FetchError
 from llavamed_cli.records import Figure, RemoteFile
 

@@ -16,16 +16,16 @@ from typing import IO, TYPE_CHECKING, Any
 from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.teacher.batch_files import PATH, read_outcomes, request_line
 from llavamed_cli.corpus.teacher.batch_journal import CREATED, PLANNED, Batch, BatchJournal, Outcome
-from llavamed_cli.corpus.teacher.budget import OutOfBudgetError, Purse
-from llavamed_cli.corpus.teacher.chat_api import Parse, budget_reached, taught
-from llavamed_cli.corpus.teacher.endpoint import GO_ON, Endpoint, PassingError
-from llavamed_cli.corpus.teacher.journal import Answered, Journal
-from llavamed_cli.corpus.teacher.pacing import Pace
-from llavamed_cli.corpus.teacher.requests import Request, RequestForm
-from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError
+from llavamed_cli.corpus.teacher.chat_api import Parse, taught
 from llavamed_cli.corpus.teacher.teaching import Taught
-from llavamed_cli.errors import TeacherError
-from llavamed_cli.progress import Progress
+from llavamed_cli.endpoint.asking import Asker, budget_reached
+from llavamed_cli.endpoint.budget import OutOfBudgetError
+from llavamed_cli.endpoint.journal import Answered
+from llavamed_cli.endpoint.requests import Request
+from llavamed_cli.endpoint.server import GO_ON, PassingError
+from llavamed_cli.endpoint.stopping import StoppedError
+from llavamed_cli.errors import EndpointError
+from llavamed_cli.records import Figure
 
 if TYPE_CHECKING:
     from openai.types import Batch as RemoteBatch
@@ -37,36 +37,36 @@ TAG = "llavamed"
 PAGE = 100
 FAILURES = 3
 """Times that a request may come back with a fault of the server before its record is left out."""
-FAILED = "the teacher's server failed on it"
+FAILED = "the server failed on it"
 DONE = ("completed", "expired", "cancelled", "failed")
 QUEUE_FULL = "token_limit_exceeded"
 
 
 @dataclass(kw_only=True)
 class BatchTeacher:
-    """A Teacher. size: the most requests a batch; halved where the server's queue takes no more."""
+    """A Teacher. asker: its purse is at half price.
 
-    endpoint: Endpoint
-    journal: Journal
-    purse: Purse
-    form: RequestForm
+    size: the most requests a batch; halved where the server's queue takes no more.
+    """
+
+    asker: Asker[Figure]
     parse: Parse
-    pace: Pace
-    stop: Stop
-    progress: Progress
     size: int = REQUESTS_PER_BATCH
 
     def __post_init__(self) -> None:
-        self._batches = BatchJournal(self.journal)
+        self._batches = BatchJournal(self.asker.journal)
 
     def teach(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Taught]]:
         """See Teacher.
 
         Raises:
-            TeacherError: the server fails for good, or the budget is reached. KeyboardInterrupt: Ctrl-C or SIGTERM; the
-            batches go on at the server, and the same command collects them.
+            EndpointError: the server fails for good, or the budget is reached.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; batches go on at the server, and the same command collects them.
         """
-        with self.stop.on_signals(self.progress), TemporaryFile(dir=self.journal.path.parent) as spool:
+        with (
+            self.asker.stop.on_signals(self.asker.progress),
+            TemporaryFile(dir=self.asker.journal.path.parent) as spool,
+        ):
             for candidate in candidates:
                 pickle.dump(candidate, spool)
             try:
@@ -76,25 +76,26 @@ class BatchTeacher:
                     while self._batches.open():
                         self._collect_some()
                 for candidate in _unspooled(spool):
-                    answered = self.journal.answer(self.form.request(candidate.figure).key)
+                    answered = self.asker.journal.answer(self.asker.form.request(candidate.figure).key)
                     assert answered is not None  # or _submit_all had submitted it
                     yield candidate, taught(answered, candidate.figure, self.parse)
             except StoppedError:
-                raise self.stop.reason() from None
+                raise self.asker.stop.reason() from None
             except OutOfBudgetError:
-                raise budget_reached(self.purse, self.form, _unspooled(spool)) from None
+                figures = (candidate.figure for candidate in _unspooled(spool))
+                raise budget_reached(self.asker.purse, self.asker.form, figures, self.asker.noun) from None
 
     def spent(self) -> dict[str, Any]:
         """See Teacher."""
-        return self.purse.spent()
+        return self.asker.purse.spent()
 
     def _submit_all(self, candidates: Iterable[Candidate]) -> bool:
         """Submit what is not answered, in batches; whether there is anything to wait for."""
         chunk: dict[str, Request] = {}
         size = 0
         for candidate in candidates:
-            request = self.form.request(candidate.figure)
-            if request.key in chunk or self.journal.answer(request.key) or self._batches.is_out(request.key):
+            request = self.asker.form.request(candidate.figure)
+            if request.key in chunk or self.asker.journal.answer(request.key) or self._batches.is_out(request.key):
                 continue
             length = len(request_line(request))
             if chunk and (len(chunk) >= self.size or size + length > BYTES_PER_BATCH):
@@ -108,24 +109,24 @@ class BatchTeacher:
     def _submit(self, requests: list[Request]) -> None:
         """Submit requests as one batch; as many as the budget takes, the rest when it takes more."""
         while requests:
-            self.stop.wait(0)
+            self.asker.stop.wait(0)
             fitting = self._fitting(requests)
             if len(fitting) < len(requests) and self._batches.open():
                 self._collect_some()
                 continue
-            costs = {request.key: self.purse.cost(request.bound) for request in fitting}
-            batch = self._batches.plan(fitting, costs, self.purse.limit) if fitting else None
+            costs = {request.key: self.asker.purse.cost(request.bound) for request in fitting}
+            batch = self._batches.plan(fitting, costs, self.asker.purse.limit) if fitting else None
             if batch is None:
                 raise OutOfBudgetError
             self._create(self._upload(batch, fitting))
             requests = requests[len(fitting) :]
 
     def _fitting(self, requests: list[Request]) -> list[Request]:
-        if self.purse.limit is None:
+        if self.asker.purse.limit is None:
             return requests
-        left = self.purse.limit - self.journal.committed
+        left = self.asker.purse.limit - self.asker.journal.committed
         for place, request in enumerate(requests):
-            left -= self.purse.cost(request.bound)
+            left -= self.asker.purse.cost(request.bound)
             if left < 0:
                 return requests[:place]
         return requests
@@ -133,9 +134,9 @@ class BatchTeacher:
     def _upload(self, batch: Batch, requests: list[Request]) -> Batch:
         content = b"".join(request_line(request) for request in requests)
         try:
-            with self.endpoint.free() as client:
+            with self.asker.endpoint.free() as client:
                 file = client.files.create(file=(_file_name(batch), content), purpose="batch")
-        except TeacherError:
+        except EndpointError:
             self._batches.close(batch, {})
             raise
         return self._batches.uploaded(batch, file.id)
@@ -145,18 +146,18 @@ class BatchTeacher:
         assert batch.file is not None
         for tries in count(1):
             try:
-                with self.endpoint.once() as client:
+                with self.asker.endpoint.once() as client:
                     remote = client.batches.create(
                         input_file_id=batch.file, endpoint=PATH, completion_window=WINDOW, metadata={TAG: batch.tag}
                     )
             except PassingError as fault:
-                wait = self.pace.after_refusal if fault.refused else self.pace.after_fault
+                wait = self.asker.pace.after_refusal if fault.refused else self.asker.pace.after_fault
                 if not wait(fault.wait, tries, batch.tag):
-                    raise TeacherError(f"gave up after {tries} tries: {fault.what}", hint=GO_ON) from fault
+                    raise EndpointError(f"gave up after {tries} tries: {fault.what}", hint=GO_ON) from fault
                 if (found := self._find_batch(batch)) is None:
                     continue
                 remote = found
-            self.progress.note(f"batch {remote.id}: {len(self._batches.reserved(batch))} requests submitted")
+            self.asker.progress.note(f"batch {remote.id}: {len(self._batches.reserved(batch))} requests submitted")
             return self._batches.created(batch, remote.id)
         raise AssertionError  # count() does not end
 
@@ -176,56 +177,56 @@ class BatchTeacher:
                 self._create(batch)
 
     def _find_file(self, batch: Batch) -> str | None:
-        with self.endpoint.free() as client:
+        with self.asker.endpoint.free() as client:
             files = client.files.list(purpose="batch", limit=PAGE)
             return next((file.id for file in files if file.filename == _file_name(batch)), None)
 
     def _find_batch(self, batch: Batch) -> RemoteBatch | None:
-        with self.endpoint.free() as client:
+        with self.asker.endpoint.free() as client:
             remotes = client.batches.list(limit=PAGE)
             return next((remote for remote in remotes if (remote.metadata or {}).get(TAG) == batch.tag), None)
 
     def _collect_some(self) -> None:
         """Wait until one batch at least is done, and collect what is."""
-        first, longest = self.pace.patience.poll
+        first, longest = self.asker.pace.patience.poll
         for looks in count():
             done = 0
             for batch in self._batches.open():
                 assert batch.remote is not None  # every other was recovered, or its fault ended the run
-                with self.endpoint.free() as client:
+                with self.asker.endpoint.free() as client:
                     remote = client.batches.retrieve(batch.remote)
                 if remote.status in DONE:
                     self._collect(batch, remote)
                     done += 1
             if done:
                 return
-            self.stop.wait(min(first * 2.0 ** min(looks, 30), longest))
+            self.asker.stop.wait(min(first * 2.0 ** min(looks, 30), longest))
 
     def _collect(self, batch: Batch, remote: RemoteBatch) -> None:
         reserved = self._batches.reserved(batch)
-        outcomes = read_outcomes(self._lines(remote), reserved, self.purse.price)
+        outcomes = read_outcomes(self._lines(remote), reserved, self.asker.purse.price)
         hopeless = [outcome.why for outcome in outcomes.values() if outcome.hopeless]
         if len(hopeless) == len(reserved):
             self._batches.close(batch, {})
-            raise TeacherError(
-                f"batch {remote.id}: every request failed: {hopeless[0]}", where=self.endpoint.told, hint=GO_ON
+            raise EndpointError(
+                f"batch {remote.id}: every request failed: {hopeless[0]}", where=self.asker.endpoint.told, hint=GO_ON
             )
         for key, outcome in outcomes.items():
             if outcome.why and (outcome.hopeless or self._batches.failures(key) + 1 >= FAILURES):
                 outcomes[key] = Outcome(Answered(text=None, fault=FAILED, detail=outcome.why))
         self._batches.close(batch, outcomes)
         answered = sum(outcome.answered is not None for outcome in outcomes.values())
-        self.progress.note(f"batch {remote.id} {remote.status}: {answered} of {len(reserved)} answered")
+        self.asker.progress.note(f"batch {remote.id} {remote.status}: {answered} of {len(reserved)} answered")
         if remote.status == "failed":
             self._after_failure(remote, len(reserved))
         if remote.status == "cancelled":
-            raise TeacherError(f"batch {remote.id} was cancelled", where=self.endpoint.told, hint=GO_ON)
+            raise EndpointError(f"batch {remote.id} was cancelled", where=self.asker.endpoint.told, hint=GO_ON)
 
     def _lines(self, remote: RemoteBatch) -> Iterator[str]:
         for file in filter(None, (remote.output_file_id, remote.error_file_id)):
-            with self.endpoint.free() as client:
+            with self.asker.endpoint.free() as client:
                 text = client.files.content(file).text
-            yield from (line for line in self.endpoint.hidden(text).split("\n") if line.strip())
+            yield from (line for line in self.asker.endpoint.hidden(text).split("\n") if line.strip())
 
     def _after_failure(self, remote: RemoteBatch, requests: int) -> None:
         """A batch that the server would not begin: it is sent again, smaller, if only its queue was full."""
@@ -234,7 +235,7 @@ class BatchTeacher:
             self.size = max(1, requests // 2)
             return
         said = "; ".join(dict.fromkeys(error.message or error.code or "" for error in errors)) or "no reason given"
-        raise TeacherError(f"batch {remote.id} failed: {said}", where=self.endpoint.told, hint=GO_ON)
+        raise EndpointError(f"batch {remote.id} failed: {said}", where=self.asker.endpoint.told, hint=GO_ON)
 
 
 def _file_name(batch: Batch) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llavamed_cli.corpus.teacher.batch_journal import Outcome
-from llavamed_cli.corpus.teacher.endpoint import record_fault
-from llavamed_cli.corpus.teacher.journal import Answered
-from llavamed_cli.corpus.teacher.prices import Price, Tokens
-from llavamed_cli.corpus.teacher.requests import QUOTED, TORN, NotAnAnswerError, Request, read_completion_object
+from llavamed_cli.endpoint.journal import Answered
+from llavamed_cli.endpoint.prices import Price, Tokens
+from llavamed_cli.endpoint.requests import QUOTED, TORN, NotAnAnswerError, Request, read_completion_object
+from llavamed_cli.endpoint.server import record_fault
 
 PATH = "/v1/chat/completions"
 EXPIRED = "batch_expired"

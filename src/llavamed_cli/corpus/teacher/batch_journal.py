@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llavamed_cli.corpus.teacher.journal import FLIGHT, FREE, PAID, Answered, Journal, insert_answer
-from llavamed_cli.corpus.teacher.requests import Request
+from llavamed_cli.endpoint.journal import FLIGHT, FREE, PAID, Answered, Journal, insert_answer
+from llavamed_cli.endpoint.requests import Request
 
 PLANNED, UPLOADED, CREATED, CLOSED = "planned", "uploaded", "created", "closed"
 

@@ -13,11 +13,12 @@ from llavamed_cli.corpus.candidates import Candidate
 from llavamed_cli.corpus.domain import Domain
 from llavamed_cli.corpus.lessons import generator
 from llavamed_cli.corpus.teacher.dialogue import read_dialogue
-from llavamed_cli.corpus.teacher.estimate import Estimate
-from llavamed_cli.corpus.teacher.open_model import check_model_teacher, estimate_teaching, open_model_teacher
+from llavamed_cli.corpus.teacher.open_model import estimate_teaching, open_model_teacher
 from llavamed_cli.corpus.teacher.prompts import messages, require_brief
 from llavamed_cli.corpus.teacher.rules import teach
 from llavamed_cli.corpus.teacher.teaching import Taught, Teacher
+from llavamed_cli.endpoint.asking import check_endpoint
+from llavamed_cli.endpoint.estimate import Estimate
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Figure
 
@@ -32,7 +33,7 @@ def check_teacher(options: BuildOptions, domain: Domain) -> None:
     """
     if options.teacher.name != RULES:
         require_brief(domain)
-        check_model_teacher(options.teacher)
+        check_endpoint(options.teacher)
 
 
 @contextmanager

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from llavamed_cli.corpus.build_options import TeacherOptions
 from llavamed_cli.corpus.teacher.batch_api import BatchTeacher
 from llavamed_cli.corpus.teacher.batch_journal import PLANNED, BatchJournal
-from llavamed_cli.corpus.teacher.budget import Purse
 from llavamed_cli.corpus.teacher.chat_api import ChatTeacher, Parse
-from llavamed_cli.corpus.teacher.endpoint import open_endpoint, require_key, resolve_url
-from llavamed_cli.corpus.teacher.estimate import Estimate, estimate
-from llavamed_cli.corpus.teacher.journal import open_journal, read_journal
-from llavamed_cli.corpus.teacher.pacing import Pace, Patience
-from llavamed_cli.corpus.teacher.prices import Price, known_model, per_million, picodollars
-from llavamed_cli.corpus.teacher.requests import Messages, RequestForm
-from llavamed_cli.corpus.teacher.stopping import Stop
+from llavamed_cli.endpoint.asking import budget_of, form_requests, open_asker, price_of
+from llavamed_cli.endpoint.budget import Purse
+from llavamed_cli.endpoint.estimate import Estimate, estimate
+from llavamed_cli.endpoint.journal import read_journal
+from llavamed_cli.endpoint.pacing import Patience
+from llavamed_cli.endpoint.requests import Message, RequestForm
 from llavamed_cli.errors import UsageError
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Figure
+
+MOST_WRITTEN, LIKELY_WRITTEN = 1024, 350
+"""Tokens of an answer: twice what a dialogue of four long exchanges takes, and a dialogue of three."""
+FIGURES = "figures"
+
+Messages = Callable[[Figure], list[Message]]
 
 
 @contextmanager
@@ -41,62 +46,29 @@ def open_model_teacher(
         journal: its file; begun if absent. other_journals: of other runs, whose answers need not be paid for again.
 
     Raises:
-        UsageError: no key, a budget without a price, another process at work, or a batch waits and --batch is absent.
+        UsageError: as `open_asker` does, or a batch waits and --batch is absent.
         DataError: the journal is damaged.
     """
-    patience = patience or Patience()
-    check_model_teacher(options)
-    form, price = _form(options, messages), _price(options)
-    with (
-        open_journal(journal, other_journals) as opened,
-        open_endpoint(options.name, form.url, answer_seconds=patience.answer) as endpoint,
-    ):
-        stop = Stop()
-        limit = None if options.budget is None else picodollars(options.budget)
-        purse, pace = Purse(opened, price, limit), Pace(patience, stop)
+    with open_asker(
+        options,
+        _form(options, messages),
+        journal,
+        progress,
+        noun=FIGURES,
+        other_journals=other_journals,
+        patience=patience,
+    ) as asker:
         if options.batch:
-            yield BatchTeacher(
-                endpoint=endpoint,
-                journal=opened,
-                purse=purse,
-                form=form,
-                parse=parse,
-                pace=pace,
-                stop=stop,
-                progress=progress,
-            )
+            purse = Purse(asker.journal, price_of(options, half=True), budget_of(options))
+            yield BatchTeacher(asker=replace(asker, purse=purse), parse=parse)
             return
-        if waiting := [batch for batch in BatchJournal(opened).open() if batch.state != PLANNED]:
+        if waiting := [batch for batch in BatchJournal(asker.journal).open() if batch.state != PLANNED]:
             raise UsageError(
                 f"{len(waiting)} batches that were paid for wait at the server",
                 where=str(journal),
                 hint="Repeat the command with --batch to collect them.",
             )
-        yield ChatTeacher(
-            endpoint=endpoint,
-            journal=opened,
-            purse=purse,
-            form=form,
-            parse=parse,
-            pace=pace,
-            stop=stop,
-            concurrency=options.concurrency,
-            progress=progress,
-        )
-
-
-def check_model_teacher(options: TeacherOptions) -> None:
-    """Find what would stop the teacher at once, before any figure is screened.
-
-    Raises:
-        UsageError: no key, no address, or a budget without a price.
-    """
-    require_key(options.name, resolve_url(options.base_url))
-    if options.budget is not None and _price(options) is None:
-        raise UsageError(
-            f"--budget cannot be kept: what {options.name} costs is unknown",
-            hint="Add --price READ,WRITTEN in US dollars per million tokens (0,0 for a server of your own).",
-        )
+        yield ChatTeacher(asker=asker, parse=parse)
 
 
 def estimate_teaching(
@@ -113,21 +85,9 @@ def estimate_teaching(
         UsageError: another process is at work with the journal.
     """
     with read_journal(journal, other_journals) as opened:
-        return estimate(figures, _form(options, messages), opened, _price(options))
+        price = price_of(options, half=options.batch)
+        return estimate(figures, _form(options, messages), opened, price, FIGURES)
 
 
-def _form(options: TeacherOptions, messages: Messages) -> RequestForm:
-    known = known_model(options.name)
-    return RequestForm(
-        model=options.name,
-        url=resolve_url(options.base_url),
-        messages=messages,
-        reasoning=known.reasoning if known else False,
-    )
-
-
-def _price(options: TeacherOptions) -> Price | None:
-    if options.price is not None:
-        return per_million(*options.price, half=options.batch)
-    known = known_model(options.name)
-    return Price(known.price.read, known.price.written, options.batch) if known else None
+def _form(options: TeacherOptions, messages: Messages) -> RequestForm[Figure]:
+    return form_requests(options, messages, most_written=MOST_WRITTEN, likely_written=LIKELY_WRITTEN)

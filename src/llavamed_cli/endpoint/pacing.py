@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llavamed_cli.corpus.teacher.stopping import Stop
+from llavamed_cli.endpoint.stopping import Stop
 
 SPREAD = 0.25
 """Of a wait: the share by which threads that wait together are spread, so that they do not return together."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llavamed_cli.corpus.teacher.prices import TABLE, Price, Tokens, known_model, per_million, told
+from llavamed_cli.endpoint.prices import TABLE, Price, Tokens, known_model, per_million, told
 from llavamed_cli.files import read_toml
 
 

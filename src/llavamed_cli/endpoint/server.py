@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llavamed_cli.corpus.teacher.journal import Answered
-from llavamed_cli.corpus.teacher.pacing import wait_asked
-from llavamed_cli.corpus.teacher.requests import (
+from llavamed_cli.endpoint.journal import Answered
+from llavamed_cli.endpoint.pacing import wait_asked
+from llavamed_cli.endpoint.requests import (
     OPENAI_URL,
     QUOTED,
     REFUSED,
@@ -23,7 +23,7 @@ from llavamed_cli.corpus.teacher.requests import (
     describe_body,
     read_completion,
 )
-from llavamed_cli.errors import LlavamedError, TeacherError, UsageError, first_line
+from llavamed_cli.errors import EndpointError, LlavamedError, UsageError, first_line
 
 if TYPE_CHECKING:
     import openai
@@ -33,7 +33,7 @@ NO_KEY = "none"
 CONNECT_SECONDS = 10.0
 SDK_RETRIES = 5
 """Of calls that cost nothing: the client's own, which heed Retry-After."""
-TOO_LONG = "the record is too long for the teacher"
+TOO_LONG = "the record is too long for the model"
 NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 """httpx's faults (by name: newer clients use another httpx) after which no server can have charged."""
 UNCERTAIN = (408, 500, 502, 504)
@@ -82,7 +82,7 @@ class Endpoint:
         """Send one request, once; the answer, and the headers it came with.
 
         Raises:
-            PassingError: it may be sent again. TeacherError: nothing will come of this run.
+            PassingError: it may be sent again. EndpointError: nothing will come of this run.
         """
         try:
             with self._faults():
@@ -97,27 +97,27 @@ class Endpoint:
 
     @contextmanager
     def free(self) -> Iterator[openai.OpenAI]:
-        """The client for calls that cost nothing, with its own retries; its faults become TeacherError."""
+        """The client for calls that cost nothing, with its own retries; its faults become EndpointError."""
         try:
             with self._faults():
                 yield self.client.with_options(max_retries=SDK_RETRIES)
         except PassingError as fault:
-            raise TeacherError(f"{fault.what}, again and again", where=self.told, hint=GO_ON) from fault
+            raise EndpointError(f"{fault.what}, again and again", where=self.told, hint=GO_ON) from fault
         except UnfitError as fault:
-            raise TeacherError(fault.detail, where=self.told) from fault
+            raise EndpointError(fault.detail, where=self.told) from fault
 
     @contextmanager
     def once(self) -> Iterator[openai.OpenAI]:
-        """The client for a call that may cost something: sent once. Raises PassingError or TeacherError."""
+        """The client for a call that may cost something: sent once. Raises PassingError or EndpointError."""
         try:
             with self._faults():
                 yield self.client
         except UnfitError as fault:
-            raise TeacherError(fault.detail, where=self.told) from fault
+            raise EndpointError(fault.detail, where=self.told) from fault
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """The client's faults as PassingError, UnfitError or TeacherError."""
+        """The client's faults as PassingError, UnfitError or EndpointError."""
         import openai
 
         try:
@@ -134,9 +134,9 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._judged(error) from error
         except openai.OpenAIError as error:
-            raise TeacherError(self.hidden(first_line(error)), where=self.told, hint=GO_ON) from error
+            raise EndpointError(self.hidden(first_line(error)), where=self.told, hint=GO_ON) from error
 
-    def _judged(self, error: openai.APIStatusError) -> PassingError | UnfitError | TeacherError:
+    def _judged(self, error: openai.APIStatusError) -> PassingError | UnfitError | EndpointError:
         status, headers = error.status_code, error.response.headers
         body = error.body if isinstance(error.body, dict) else {}
         said, code = self._said(error, body), str(body.get("code") or body.get("type") or "")
@@ -144,7 +144,7 @@ class Endpoint:
             return UnfitError(*record)
         again = headers.get("x-should-retry")
         if code in _NO_MONEY_CODES or status == 402:
-            return TeacherError(f"the account is out of money ({status}): {said}", where=self.told, hint=GO_ON)
+            return EndpointError(f"the account is out of money ({status}): {said}", where=self.told, hint=GO_ON)
         if (status in (408, 409, 429) or status >= 500) and again != "false":
             charged = status in UNCERTAIN
             what = f"{self.told} answered {status}: {said}"
@@ -152,10 +152,10 @@ class Endpoint:
         advice = {
             401: f"Is {KEY_VARIABLE} this server's key? {GO_ON}",
             403: f"May this key use the model? {GO_ON}",
-            404: "Check --teacher and --base-url, which usually ends in /v1.",
+            404: "Check the model's name and --base-url, which usually ends in /v1.",
             405: "Check --base-url, which usually ends in /v1.",
         }
-        return TeacherError(
+        return EndpointError(
             f"the server answered {status} to the model {self.model}: {said}",
             where=self.told,
             hint=advice.get(status, GO_ON),

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from llavamed_cli.corpus.teacher.endpoint import Endpoint, record_fault, resolve_url
-from llavamed_cli.corpus.teacher.requests import OPENAI_URL
+from llavamed_cli.endpoint.requests import OPENAI_URL
+from llavamed_cli.endpoint.server import Endpoint, record_fault, resolve_url
 
 
 def test_the_address_is_the_one_given_or_the_environments_or_openais(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What was asked of a paid teacher, what it answered and what that cost: one SQLite file that survives kill -9.
+"""What was asked of a paid server, what it answered and what that cost: one SQLite file that survives kill -9.
 
 Every send is written down, at its worst cost, before it leaves (`reserve`), and again when it is known what came of it.
 A send that was under way when the process died stays counted at its worst: the sum may overstate what was spent, and

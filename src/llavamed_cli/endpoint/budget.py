@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from llavamed_cli.corpus.teacher.journal import USD, Answered, Journal
-from llavamed_cli.corpus.teacher.prices import Price, Tokens, told
-from llavamed_cli.corpus.teacher.requests import Request
-from llavamed_cli.corpus.teacher.stopping import Stop
+from llavamed_cli.endpoint.journal import USD, Answered, Journal
+from llavamed_cli.endpoint.prices import Price, Tokens, told
+from llavamed_cli.endpoint.requests import Request
+from llavamed_cli.endpoint.stopping import Stop
 
 LOOK_UP_SECONDS = 0.5
 """How often one that waits for room looks whether a stop was asked for."""

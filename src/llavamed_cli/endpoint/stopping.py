@@ -1,4 +1,4 @@
-"""How threads that ask a teacher are stopped together: by the first fault that ends the run, or by a signal.
+"""How threads that ask a server are stopped together: by the first fault that ends the run, or by a signal.
 
 What is in flight is awaited, because it is paid for; what has not been sent never is.
 """
@@ -53,7 +53,7 @@ class Stop:
             for each in previous:
                 signal.signal(each, signal.SIG_DFL)
             self._asked.set()
-            progress.note("stopping: what the teacher is writing now is awaited, for it is paid for; again to not wait")
+            progress.note("stopping: what is being answered now is awaited, for it is paid for; again to not wait")
 
         for number in previous:
             signal.signal(number, ask)

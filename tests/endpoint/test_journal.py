@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llavamed_cli.corpus.teacher.journal import Answered, open_journal, read_journal
+from llavamed_cli.endpoint.journal import Answered, open_journal, read_journal
 from llavamed_cli.errors import DataError, UsageError
 
 KEY = "a" * 64
@@ -52,7 +52,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
 def test_what_was_reserved_before_a_kill_is_in_doubt_after_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     program = (
-        "import os, sys; from pathlib import Path; from llavamed_cli.corpus.teacher.journal import *\n"
+        "import os, sys; from pathlib import Path; from llavamed_cli.endpoint.journal import *\n"
         "with open_journal(Path(sys.argv[1])) as journal:\n"
         "    (send,) = journal.reserve({'a': 5}, None); journal.settle(send, 'a', Answered(text='x'), 3)\n"
         "    journal.reserve({'b': 7}, None); os.kill(os.getpid(), 9)"
@@ -101,7 +101,7 @@ def test_a_full_disk_is_said_and_loses_no_earlier_answer(tmp_path: Path) -> None
     """A limit on the size of files stands for a full disk."""
     path = tmp_path / "journal.sqlite"
     program = (
-        "import resource, signal, sys; from pathlib import Path; from llavamed_cli.corpus.teacher.journal import *\n"
+        "import resource, signal, sys; from pathlib import Path; from llavamed_cli.endpoint.journal import *\n"
         "from llavamed_cli.errors import DataError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"

@@ -1,4 +1,4 @@
-"""What teaching would take before it is begun, or what is left of it: requests, tokens, US dollars."""
+"""What asking would take before it is begun, or what is left of it: requests, tokens, US dollars."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from llavamed_cli.corpus.teacher.journal import USD, Journal
-from llavamed_cli.corpus.teacher.prices import Price, Tokens, told
-from llavamed_cli.corpus.teacher.requests import RequestForm
-from llavamed_cli.records import Figure
+from llavamed_cli.endpoint.journal import USD, Journal
+from llavamed_cli.endpoint.prices import Price, Tokens, told
+from llavamed_cli.endpoint.requests import Item, RequestForm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """figures: looked at, of which `answered` need no request. likely, most: tokens. price: None where unknown."""
+    """items: looked at, of which `answered` need no request. likely, most: tokens. price: None where unknown.
 
-    figures: int
+    noun: what the items are called.
+    """
+
+    noun: str
+    items: int
     answered: int
     requests: int
     likely: Tokens
@@ -35,12 +38,12 @@ class Estimate:
             line += f", about {told(self.price.cost(self.likely))}, at most {told(self.price.cost(self.most))}"
         else:
             line += ", price unknown (--price READ,WRITTEN names it)"
-        return line + (f"; {self.answered} figures are answered already" if self.answered else "")
+        return line + (f"; {self.answered} {self.noun} are answered already" if self.answered else "")
 
     def to_json(self) -> dict[str, Any]:
         """The same for a machine."""
         return {
-            "figures": self.figures,
+            self.noun: self.items,
             "answered": self.answered,
             "requests": self.requests,
             "tokens_likely": [self.likely.read, self.likely.written],
@@ -50,18 +53,22 @@ class Estimate:
         }
 
 
-def estimate(figures: Iterable[Figure], form: RequestForm, journal: Journal | None, price: Price | None) -> Estimate:
-    """Count what `figures` ask for that `journal` does not hold; figures with the same text are asked about once."""
+def estimate(
+    items: Iterable[Item], form: RequestForm[Item], journal: Journal | None, price: Price | None, noun: str
+) -> Estimate:
+    """Count what `items` ask for that `journal` does not hold; those that ask the same are asked about once."""
     looked_at, answered = 0, 0
     likely, most = Tokens(0, 0), Tokens(0, 0)
     asked: set[bytes] = set()
-    for figure in figures:
+    for item in items:
         looked_at += 1
-        request = form.request(figure)
+        request = form.request(item)
         key = bytes.fromhex(request.key)
         if journal is not None and journal.answer(request.key) is not None:
             answered += 1
         elif key not in asked:
             asked.add(key)
             likely, most = likely + request.likely, most + request.bound
-    return Estimate(figures=looked_at, answered=answered, requests=len(asked), likely=likely, most=most, price=price)
+    return Estimate(
+        noun=noun, items=looked_at, answered=answered, requests=len(asked), likely=likely, most=most, price=price
+    )

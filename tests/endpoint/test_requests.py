@@ -7,14 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llavamed_cli.corpus.teacher.requests import OPENAI_URL, RequestForm
+from llavamed_cli.endpoint.requests import OPENAI_URL, RequestForm
 from llavamed_cli.records import Figure, Source
 
 
 def form(text: str = "", url: str = "http://x/v1", **options: Any) -> Any:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": text}]
     figure = Figure(id="f", picture=Path("p"), caption=text, source=Source(kind="pairs"))
-    return RequestForm(**{"model": "m", "url": url, "messages": lambda _: messages, **options}).request(figure)
+    return RequestForm(
+        **{
+            "model": "m",
+            "url": url,
+            "messages": lambda _: messages,
+            "most_written": 1024,
+            "likely_written": 350,
+            **options,
+        }
+    ).request(figure)
 
 
 def test_the_key_is_of_what_shapes_the_answer() -> None:

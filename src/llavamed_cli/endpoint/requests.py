@@ -1,4 +1,4 @@
-"""A question to a teacher as it is sent, the key it is known by, and what can be read from the answer.
+"""A question to a server as it is sent, the key it is known by, and what can be read from the answer.
 
 The key is a hash of everything that shapes the answer; how it is asked (one call, a batch) is not among that.
 """
@@ -9,34 +9,32 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from llavamed_cli.corpus.teacher.journal import Answered
-from llavamed_cli.corpus.teacher.prices import Tokens
-from llavamed_cli.records import Figure
+from llavamed_cli.endpoint.journal import Answered
+from llavamed_cli.endpoint.prices import Tokens
 
 OPENAI_URL = "https://api.openai.com/v1"
 TEMPERATURE = 0.0
-MOST_WRITTEN = 1024
-"""Tokens: twice what a dialogue of four long exchanges takes."""
 THOUGHTS = 4096
 """Tokens that a reasoning model may use besides, before it answers."""
 PER_MESSAGE, PER_REQUEST = 16, 64
 """Tokens that a chat template may add to a message (roles, ends) and to a conversation (a system prompt of its own)."""
-BYTES_PER_TOKEN, LIKELY_WRITTEN = 4, 350
-"""For what is likely rather than certain: English prose, and a dialogue of three exchanges."""
+BYTES_PER_TOKEN = 4
+"""For what is likely rather than certain: English prose."""
 QUOTED = 200
 MOST_TOKENS = 2**31
 """A server that counts more cannot count."""
 
 REFUSED, EMPTY, CUT, TORN = (
-    "the teacher refused",
-    "the teacher's answer is empty",
-    "the teacher's answer was cut at its most tokens",
-    "the teacher's answer was not whole JSON",
+    "the model refused",
+    "the answer is empty",
+    "the answer was cut at its most tokens",
+    "the answer was not whole JSON",
 )
 
-Messages = Callable[[Figure], list[dict[str, str]]]
+Item = TypeVar("Item")
+Message = dict[str, str]
 
 
 class NotAnAnswerError(Exception):
@@ -54,25 +52,30 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestForm:
-    """What all requests of a run have alike. messages: the prompt for a figure."""
+class RequestForm(Generic[Item]):
+    """What all requests of a run have alike. messages: the prompt for an item.
+
+    most_written: tokens that an answer may take; likely_written: that it takes about.
+    """
 
     model: str
     url: str
-    messages: Messages
+    messages: Callable[[Item], list[Message]]
+    most_written: int
+    likely_written: int
     reasoning: bool = False
 
-    def request(self, figure: Figure) -> Request:
-        """The request about `figure`.
+    def request(self, item: Item) -> Request:
+        """The request about `item`.
 
         The bound of what is read: tokenizers work on bytes or on characters, so no text has more tokens than bytes.
         """
         messages = [
             {name: text.encode("utf-8", "replace").decode("utf-8") for name, text in message.items()}
-            for message in self.messages(figure)
+            for message in self.messages(item)
         ]
         body: dict[str, Any] = {"model": self.model, "messages": messages}
-        room = MOST_WRITTEN + (THOUGHTS if self.reasoning else 0)
+        room = self.most_written + (THOUGHTS if self.reasoning else 0)
         body["max_completion_tokens" if self.reasoning or self.url == OPENAI_URL else "max_tokens"] = room
         if not self.reasoning:
             body["temperature"] = TEMPERATURE
@@ -82,7 +85,7 @@ class RequestForm:
             key=hashlib.sha256(asked.encode()).hexdigest(),
             body=body,
             bound=Tokens(size + PER_MESSAGE * len(messages) + PER_REQUEST, room),
-            likely=Tokens(size // BYTES_PER_TOKEN + len(messages), LIKELY_WRITTEN),
+            likely=Tokens(size // BYTES_PER_TOKEN + len(messages), self.likely_written),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 
-from llavamed_cli.corpus.teacher.journal import USD
+from llavamed_cli.endpoint.journal import USD
 from llavamed_cli.errors import DataError
 from llavamed_cli.files import read_toml
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from llavamed_cli.corpus.teacher.pacing import Pace, Patience, wait_asked, wait_for_more
-from llavamed_cli.corpus.teacher.stopping import Stop, StoppedError
-from llavamed_cli.errors import TeacherError
+from llavamed_cli.endpoint.pacing import Pace, Patience, wait_asked, wait_for_more
+from llavamed_cli.endpoint.stopping import Stop, StoppedError
+from llavamed_cli.errors import EndpointError
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_limit_used_up_holds_everyone_back() -> None:
 def test_a_stop_ends_every_wait() -> None:
     stop = Stop()
     pace = Pace(Patience(first_wait=60, longest_wait=60), stop)
-    threading.Timer(0.05, lambda: stop.fail(TeacherError("x"))).start()
+    threading.Timer(0.05, lambda: stop.fail(EndpointError("x"))).start()
     began = time.monotonic()
     with pytest.raises(StoppedError):
         pace.after_fault(None, 1, "a")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llavamed_cli.corpus.in_order import map_in_order
+from llavamed_cli.endpoint.in_order import map_in_order
 
 
 def test_results_come_in_the_order_of_the_items_whatever_finishes_first() -> None:
