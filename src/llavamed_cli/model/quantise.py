@@ -54,7 +54,6 @@ def need_bitsandbytes(precision: str) -> None:
     if not has_bitsandbytes():
         raise UsageError(
             f"{precision} needs bitsandbytes, which is not installed",
-            where="--precision",
             hint="pip install bitsandbytes (there is none for macOS), or use bf16 or fp32.",
         )
     try:

@@ -36,7 +36,9 @@ def make_optimizer(model: LlavaForConditionalGeneration, recipe: Recipe) -> torc
 
     net: Any = model
     table = net.get_input_embeddings().weight
-    GlobalOptimManager.get_instance().override_config(table, "optim_bits", 32)  # as bitsandbytes advises
+    exceptions = GlobalOptimManager.get_instance()
+    exceptions.initialize()  # it is one for the whole process, and knows parameters by their addresses
+    exceptions.override_config(table, "optim_bits", 32)  # as bitsandbytes advises
     made: torch.optim.Optimizer = AdamW8bit(groups)
     return made
 
