@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -37,6 +41,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What commands keep for their next start goes where the tests' other files go."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLAVAMED_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LLAVAMED_CONFIG", str(tmp_path_factory.mktemp("config")))
         yield
 
 
@@ -81,6 +86,35 @@ def serve(openai_server: ModuleType) -> Iterator[Callable[..., Any]]:
         yield lambda *arguments, **named: stack.enter_context(
             openai_server.ScriptedServer(*arguments, **named).running()
         )
+
+
+@pytest.fixture(scope="session")
+def echo() -> Iterator[SimpleNamespace]:
+    """`llm-katan` with its echo backend: an OpenAI-compatible server that we did not write."""
+    if importlib.util.find_spec("llm_katan") is None:
+        pytest.skip("needs llm-katan (pip install llm-katan)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from llm_katan.cli import main; main()", "-m", "echo", "-b", "echo"]
+    server = subprocess.Popen(
+        [*command, "-h", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail("llm-katan did not start")
+        yield SimpleNamespace(url=f"http://127.0.0.1:{port}/v1")
+    finally:
+        server.terminate()
+        server.wait(10)
 
 
 @pytest.fixture(scope="session")

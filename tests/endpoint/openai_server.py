@@ -63,6 +63,7 @@ class ScriptedServer:
         self.script: Script = script or (lambda body, times: None)
         self.batch_script: Callable[[int], str] = lambda number: "completed"
         self.line_script: Callable[[dict[str, Any], int], Fault | None] = lambda body, batch: None
+        self.reply: Callable[[dict[str, Any]], str] = dialogue
         self.usage = True
         self.polls_until_done = 1
         self.seconds = seconds
@@ -105,7 +106,7 @@ class ScriptedServer:
         return (full + half / 2) / 1e6
 
     def complete(self, body: dict[str, Any]) -> tuple[dict[str, Any], Charge]:
-        text = dialogue(body)
+        text = self.reply(body)
         read = sum(len(message["content"].encode()) for message in body["messages"]) // 4 + 8
         most = body.get("max_tokens") or body["max_completion_tokens"]
         charge = Charge(read, min(most, len(text.encode()) // 4 + 1))

@@ -24,7 +24,7 @@ def test_a_dated_name_is_its_model_unless_it_has_a_price_of_its_own() -> None:
 
 def test_every_entry_of_the_table_is_whole() -> None:
     for name, entry in read_toml(TABLE, "prices").items():
-        assert set(entry) <= {"read", "written", "reasoning"}, name
+        assert set(entry) <= {"read", "written", "reasoning", "picture"}, name
         known = known_model(name)
         assert known is not None and 0 < known.price.read <= known.price.written, name
 

@@ -72,6 +72,7 @@ def build_data(
     """
     from llavamed_cli.corpus import build_options, pipeline
     from llavamed_cli.corpus import dry_run as rehearsal
+    from llavamed_cli.endpoint.prices import parse_price
 
     if split != "train":
         raise UsageError(
@@ -100,7 +101,7 @@ def build_data(
             base_url=base_url,
             batch=batch,
             budget=budget,
-            price=_price(price),
+            price=parse_price(price),
             concurrency=concurrency or TEACHER_IN_FLIGHT,
         ),
         cloud=build_options.CloudOptions(url=pmc_url, concurrency=concurrency or CLOUD_IN_FLIGHT, cache=cache),
@@ -125,18 +126,6 @@ def build_data(
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _price(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        read, written = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--price {text}: expected two numbers, e.g. --price 2.50,10") from error
-    if not (0 <= read < float("inf") and 0 <= written < float("inf")):
-        raise UsageError(f"--price {text}: expected two prices of 0 or more")
-    return read, written
 
 
 def _summary(out: Path, figures: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from llavamed_cli.cli.options import Debug, Device, Images, Json, Out, Quiet, Seed
+from llavamed_cli.cli.options import GENERAL, Debug, Device, Images, Json, Out, Quiet, Seed
 from llavamed_cli.cli.terminal import Terminal
 from llavamed_cli.records import Fault
 
-WHAT, ANSWERING = "What is asked", "How it is answered"
+WHAT, ANSWERING, SERVERS = "What is asked", "How it is answered", "Servers"
 
 EXAMPLES = """
 Examples:
@@ -19,6 +19,8 @@ Examples:
 llavamed eval tuned blind:tuned majority --on "vqa-rad:VQA_RAD Dataset Public.json" --images images --out report
 
 llavamed eval tuned blind:tuned --on phantoms:200 --out report
+
+llavamed eval tuned openai:gpt-4o --on slake-en:Slake1.0 --budget 5 --out report
 
 llavamed eval answers:theirs.jsonl majority --on questions.jsonl --train training.jsonl --out report
 """
@@ -28,7 +30,10 @@ def evaluate(
     who: Annotated[
         list[str],
         typer.Argument(
-            help="A model folder or hub name; blind:MODEL (the same without the picture); majority; answers:FILE.",
+            help=(
+                "A model folder or hub name; openai:MODEL; blind:WHO (the same without the picture); clip:FOLDER; "
+                "cascade:FILE.toml; nearest; majority; answers:FILE. Several make one table, paired."
+            ),
             metavar="WHO",
             show_default=False,
         ),
@@ -51,7 +56,7 @@ def evaluate(
     train: Annotated[
         Path | None,
         typer.Option(
-            help="Training questions, for majority, where the benchmark's file has none.",
+            help="Training questions, for majority, nearest and clip, where the benchmark's file has none.",
             rich_help_panel=WHAT,
             show_default=False,
         ),
@@ -71,6 +76,22 @@ def evaluate(
         int, typer.Option(help="An answer's greatest length.", min=1, rich_help_panel=ANSWERING)
     ] = 64,
     batch_size: Annotated[int, typer.Option(help="Questions answered at once.", min=1, rich_help_panel=ANSWERING)] = 16,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="An OpenAI-compatible server; plain names are its models.", rich_help_panel=SERVERS),
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="US dollars, never passed.", rich_help_panel=SERVERS)] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="READ,WRITTEN", help="US dollars per million tokens.", rich_help_panel=SERVERS),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.", min=1, rich_help_panel=SERVERS)] = 16,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Pictures may leave this machine.", rich_help_panel=SERVERS)
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print tables for a paper.", rich_help_panel=GENERAL)
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -81,13 +102,15 @@ def evaluate(
 
     Writes answers.jsonl, scores.json and report.html. The same command repeated goes on where it stopped.
     """
-    from llavamed_cli.evaluation.plan import EvalPlan, name_answerers, name_benchmarks
+    from llavamed_cli.endpoint.prices import parse_price
+    from llavamed_cli.evaluation.markdown import markdown_tables
+    from llavamed_cli.evaluation.plan import EvalPlan, ServerOptions, name_answerers, name_benchmarks
     from llavamed_cli.evaluation.runner import run_evaluation
     from llavamed_cli.evaluation.table import score_table
 
     terminal = Terminal(as_json=as_json, quiet=quiet)
     plan = EvalPlan(
-        whos=name_answerers(who),
+        whos=name_answerers(who, served=base_url is not None),
         benchmarks=name_benchmarks(on),
         out=out,
         images=images,
@@ -98,10 +121,13 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         seed=seed,
+        server=ServerOptions(
+            base_url=base_url, budget=budget, price=parse_price(price), concurrency=concurrency, yes=yes
+        ),
     )
     terminal.quiet_libraries()
     scores = run_evaluation(plan, terminal)
     for read in scores["benchmarks"].values():
         terminal.faults([Fault(**fault) for fault in read["left_out"]], kept=read["n"])
-    terminal.result(score_table(scores), scores)
+    terminal.result(markdown_tables(scores) if markdown else score_table(scores), scores)
     terminal.note(f"The report is {out / 'report.html'}")

@@ -16,6 +16,7 @@ from llavamed_cli.endpoint.estimate import estimate
 from llavamed_cli.endpoint.in_order import map_in_order
 from llavamed_cli.endpoint.journal import Answered, Journal, open_journal
 from llavamed_cli.endpoint.pacing import Pace, Patience
+from llavamed_cli.endpoint.pictures import MOST_PICTURE_TOKENS
 from llavamed_cli.endpoint.prices import Price, known_model, per_million, picodollars, told
 from llavamed_cli.endpoint.requests import Item, Message, Request, RequestForm
 from llavamed_cli.endpoint.server import GO_ON, Endpoint, PassingError, open_endpoint, require_key, resolve_url
@@ -160,7 +161,7 @@ def open_asker(
 
 
 def form_requests(
-    options: EndpointOptions, messages: Callable[[Item], list[Message]], *, most_written: int, likely_written: int
+    options: EndpointOptions, messages: Callable[[Item], Sequence[Message]], *, most_written: int, likely_written: int
 ) -> RequestForm[Item]:
     """How the model that `options` name is asked."""
     known = known_model(options.name)
@@ -171,6 +172,7 @@ def form_requests(
         most_written=most_written,
         likely_written=likely_written,
         reasoning=known.reasoning if known else False,
+        picture_tokens=(known.picture if known else None) or MOST_PICTURE_TOKENS,
     )
 
 

@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 
 from llavamed_cli.endpoint.journal import USD
-from llavamed_cli.errors import DataError
+from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.files import read_toml
 
 TABLE = Path(__file__).with_name("prices.toml")
@@ -43,10 +43,11 @@ class Price:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model of prices.toml."""
+    """A model of prices.toml. picture: the most tokens that it makes of one picture, where that is out of the usual."""
 
     price: Price
     reasoning: bool
+    picture: int | None = None
 
 
 def per_million(read: float, written: float, *, half: bool = False) -> Price:
@@ -68,7 +69,20 @@ def known_model(name: str) -> KnownModel | None:
         price = per_million(entry["read"], entry["written"])
     except (KeyError, TypeError, ArithmeticError) as error:
         raise DataError(f"{name}: expected prices `read` and `written`", where=str(TABLE)) from error
-    return KnownModel(price, entry.get("reasoning") is True)
+    return KnownModel(price, entry.get("reasoning") is True, entry.get("picture"))
+
+
+def parse_price(text: str | None) -> tuple[float, float] | None:
+    """`READ,WRITTEN` as typed, in US dollars per million tokens. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--price {text}: expected two numbers, e.g. --price 2.50,10") from error
+    if not (0 <= read < float("inf") and 0 <= written < float("inf")):
+        raise UsageError(f"--price {text}: expected two prices of 0 or more")
+    return read, written
 
 
 def told(picodollars: int) -> str:

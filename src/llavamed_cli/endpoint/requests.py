@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from llavamed_cli.endpoint.journal import Answered
+from llavamed_cli.endpoint.pictures import LIKELY_PICTURE_TOKENS, MOST_PICTURE_TOKENS, Part, is_picture
 from llavamed_cli.endpoint.prices import Tokens
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -34,7 +35,8 @@ REFUSED, EMPTY, CUT, TORN = (
 )
 
 Item = TypeVar("Item")
-Message = dict[str, str]
+Message = Mapping[str, str | list[Part]]
+"""{"role", "content"}: the content a text, or texts and pictures in order."""
 
 
 class NotAnAnswerError(Exception):
@@ -56,37 +58,61 @@ class RequestForm(Generic[Item]):
     """What all requests of a run have alike. messages: the prompt for an item.
 
     most_written: tokens that an answer may take; likely_written: that it takes about.
+    picture_tokens: the most that the model makes of one picture.
     """
 
     model: str
     url: str
-    messages: Callable[[Item], list[Message]]
+    messages: Callable[[Item], Sequence[Message]]
     most_written: int
     likely_written: int
     reasoning: bool = False
+    picture_tokens: int = MOST_PICTURE_TOKENS
 
     def request(self, item: Item) -> Request:
         """The request about `item`.
 
         The bound of what is read: tokenizers work on bytes or on characters, so no text has more tokens than bytes.
         """
-        messages = [
-            {name: text.encode("utf-8", "replace").decode("utf-8") for name, text in message.items()}
-            for message in self.messages(item)
-        ]
+        messages = [{name: _utf8(value) for name, value in message.items()} for message in self.messages(item)]
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         room = self.most_written + (THOUGHTS if self.reasoning else 0)
         body["max_completion_tokens" if self.reasoning or self.url == OPENAI_URL else "max_tokens"] = room
         if not self.reasoning:
             body["temperature"] = TEMPERATURE
-        size = sum(len(text.encode()) for message in messages for text in message.values())
+        texts, pictures = _contents(messages)
+        size = sum(len(text.encode()) for text in texts)
         asked = json.dumps({"url": self.url, "body": body}, sort_keys=True)
         return Request(
             key=hashlib.sha256(asked.encode()).hexdigest(),
             body=body,
-            bound=Tokens(size + PER_MESSAGE * len(messages) + PER_REQUEST, room),
-            likely=Tokens(size // BYTES_PER_TOKEN + len(messages), self.likely_written),
+            bound=Tokens(
+                size + PER_MESSAGE * len(messages) + PER_REQUEST + pictures * self.picture_tokens,
+                room,
+            ),
+            likely=Tokens(
+                size // BYTES_PER_TOKEN + len(messages) + pictures * LIKELY_PICTURE_TOKENS, self.likely_written
+            ),
         )
+
+
+def _utf8(content: str | list[Part]) -> str | list[Part]:
+    """The content with a question mark for what UTF-8 cannot hold (a lone surrogate)."""
+    if isinstance(content, str):
+        return content.encode("utf-8", "replace").decode("utf-8")
+    return [part if is_picture(part) else {**part, "text": _utf8(part["text"])} for part in content]
+
+
+def _contents(messages: Sequence[Message]) -> tuple[list[str], int]:
+    """All texts, and how many pictures there are."""
+    texts, pictures = [], 0
+    for content in (content for message in messages for content in message.values()):
+        if isinstance(content, str):
+            texts.append(content)
+            continue
+        texts += [part["text"] for part in content if not is_picture(part)]
+        pictures += sum(map(is_picture, content))
+    return texts, pictures
 
 
 def read_completion(text: str, bound: Tokens) -> Answered:

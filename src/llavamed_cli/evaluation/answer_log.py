@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llavamed_cli.errors import DataError
-from llavamed_cli.evaluation.answerers.answerer import Answerer
+from llavamed_cli.evaluation.answerers.answerer import Answerer, AsksAlone
 from llavamed_cli.files import json_line, read_jsonl
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Answer, Fault, Question
@@ -23,10 +23,10 @@ ANSWER_ID_LENGTH = 22  # as long as the short UUIDs that LLaVA writes
 def answer_all(
     answerer: Answerer, questions: Sequence[Question], log: Path, *, who: str, benchmark: str, progress: Progress
 ) -> dict[str, Answer]:
-    """Answer what `log` does not answer yet, and return the answers to all questions by id.
+    """Answer what `log` does not answer yet, and return the answers by question id; one may be absent.
 
     A batch is asked whole even where an interruption left part of its answers, so that these are what an uninterrupted
-    run gives.
+    run gives; except of one who AsksAlone.
 
     Raises:
         DataError: the log is damaged elsewhere than at its end.
@@ -37,12 +37,15 @@ def answer_all(
             todo = [question for question in batch if question.id not in answers]
             if not todo:
                 continue
-            for question, answer in zip(batch, answerer.answer(batch), strict=True):
-                if question.id not in answers:
+            asked = todo if isinstance(answerer, AsksAlone) else batch
+            for question, answer in zip(asked, answerer.answer(asked), strict=True):
+                if question.id in answers:
+                    continue
+                if answer is not None:
                     answers[question.id] = answer
                     stream.write(json_line(_record(answer, answerer.prompt(question), who, benchmark)))
-            stream.flush()
-            bar.advance(len(todo))
+                    stream.flush()
+                bar.advance()
     return answers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +16,35 @@ Missing = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How servers are asked: see `endpoint.asking.EndpointOptions`. yes: pictures may leave this machine, unasked."""
+
+    name: str = ""
+    base_url: str | None = None
+    budget: float | None = None
+    price: tuple[float, float] | None = None
+    concurrency: int = 16
+    yes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget <= 0:
+            raise UsageError(f"--budget is {self.budget:g}; it must be above 0 US dollars")
+
+    def named(self, model: str, base_url: str | None) -> ServerOptions:
+        """The same for one model, at its own server."""
+        return replace(self, name=model, base_url=base_url)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalPlan:
     """One run.
 
     whos, benchmarks: by the short name that folders and tables use, in the order typed.
     images: folder of the pictures, where it is not beside the benchmark's file.
-    train: training questions of the benchmark's form, for `majority`, where its own file has none.
+    train: training questions of the benchmark's form, for answerers that know them, where its file has none.
     limit: ask only the first questions of each benchmark.
     missing: whether a question that cannot be asked refuses the run or is left out.
+    server: how servers are asked, by WHO that are models of one.
     """
 
     whos: dict[str, Who]
@@ -37,6 +58,7 @@ class EvalPlan:
     batch_size: int
     device: str
     seed: int
+    server: ServerOptions = ServerOptions()
 
     def __post_init__(self) -> None:
         if all(name.kind == "phantoms" for name in self.benchmarks.values()):
@@ -45,10 +67,10 @@ class EvalPlan:
                     raise UsageError(f"{option} says nothing about phantoms, and no other benchmark is named")
 
 
-def name_answerers(texts: Sequence[str]) -> dict[str, Who]:
-    """The answerers by short name. Raises UsageError if one is unknown, or named twice."""
+def name_answerers(texts: Sequence[str], *, served: bool = False) -> dict[str, Who]:
+    """The answerers by short name. served: see `parse_who`. Raises UsageError if one is unknown, or named twice."""
     _refuse_repeats(texts, "answerer")
-    whos = [parse_who(text) for text in texts]
+    whos = [parse_who(text, served=served) for text in texts]
     return dict(zip(_distinct([_short(who) for who in whos]), whos, strict=True))
 
 
@@ -62,7 +84,8 @@ def name_benchmarks(texts: Sequence[str]) -> dict[str, BenchmarkName]:
 def _short(who: Who) -> str:
     """The last part of the path: "runs/a/tuned" is "tuned", "blind:runs/a/tuned" is "blind:tuned"."""
     last = Path(who.target).expanduser().resolve().name if who.target.startswith(".") else Path(who.target).name
-    prefix = "" if who.kind == "model" else f"{who.kind}:"
+    prefix = "" if who.kind in ("model", "server") else f"{who.kind}:"
+    prefix = "blind:" if who.blind else prefix
     return prefix + re.sub(r"[^\w.-]+", "-", last) if last else who.text
 
 

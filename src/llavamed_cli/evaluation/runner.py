@@ -7,20 +7,24 @@ OUT/scores.json                  OUT/report.html               OUT/pictures/    
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from llavamed_cli.benchmarks.open_benchmark import picture_folder, training_answers
 from llavamed_cli.benchmarks.reading import KnownAnswer
+from llavamed_cli.endpoint.asking import check_endpoint
+from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
+from llavamed_cli.endpoint.server import resolve_url
 from llavamed_cli.evaluation.answer_log import answer_all
-from llavamed_cli.evaluation.answerers.answerer import Answerer, Who
-from llavamed_cli.evaluation.answerers.answers_file import AnswersFile
-from llavamed_cli.evaluation.answerers.local_model import LocalModel, ModelShelf
-from llavamed_cli.evaluation.answerers.majority import Majority
+from llavamed_cli.evaluation.answerers.answerer import Answerer
+from llavamed_cli.evaluation.answerers.local_model import ModelShelf
+from llavamed_cli.evaluation.answerers.open_answerers import Answering, open_answerer
 from llavamed_cli.evaluation.plan import EvalPlan
 from llavamed_cli.evaluation.question_set import QuestionSet, read_questions
 from llavamed_cli.evaluation.report import write_report
@@ -49,8 +53,9 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
         for title, name in plan.benchmarks.items()
         if name.file is not None
     }
+    _check_servers(plan, progress)
     shelf = ModelShelf(plan.device)
-    answerers = {title: _answerers(sets[title], known[title], shelf, plan, progress) for title in sets}
+    answerers = {title: _answerers(title, sets[title], known[title], shelf, plan, progress) for title in sets}
     run = begin_run(plan.out, "eval", options=_options(plan), inputs=_inputs(plan, sets), seed=plan.seed)
     if run.finished:
         progress.note(f"{plan.out} is finished already: these are its scores.")
@@ -59,7 +64,7 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
     for title, name in plan.benchmarks.items():
         if name.file is None:
             sets[title] = read_questions(title, name, plan.out / "pictures" / title, plan, progress)
-            answerers[title] = _answerers(sets[title], known[title], shelf, plan, progress)
+            answerers[title] = _answerers(title, sets[title], known[title], shelf, plan, progress)
     for title in plan.benchmarks:
         for note in sets[title].notes:
             progress.note(f"{title}: {note}")
@@ -71,27 +76,48 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
 def _training_answers(title: str, plan: EvalPlan) -> tuple[KnownAnswer, ...]:
     """Those of the training split; phantoms are drawn for them only where `majority` needs them."""
     name = plan.benchmarks[title]
-    if name.kind == "phantoms" and not any(who.kind == "majority" for who in plan.whos.values()):
+    if name.kind == "phantoms" and not any(who.kind in ("majority", "clip") for who in plan.whos.values()):
         return ()
     return training_answers(name, train=plan.train, seed=plan.seed)
 
 
 def _answerers(
-    questions: QuestionSet, known: tuple[KnownAnswer, ...], shelf: ModelShelf, plan: EvalPlan, progress: Progress
+    title: str,
+    questions: QuestionSet,
+    known: tuple[KnownAnswer, ...],
+    shelf: ModelShelf,
+    plan: EvalPlan,
+    progress: Progress,
 ) -> dict[str, Answerer]:
-    def open_answerer(who: Who) -> Answerer:
-        if who.kind == "majority":
-            return Majority(known)
-        if who.kind == "answers":
-            return AnswersFile(Path(who.target), questions.questions, plan.missing, progress)
-        return LocalModel(
-            partial(shelf.load, who.target),
-            blind=who.kind == "blind",
-            max_new_tokens=plan.max_new_tokens,
-            batch_size=plan.batch_size,
-        )
+    of = Answering(
+        plan=plan,
+        title=title,
+        name=plan.benchmarks[title],
+        questions=questions.questions,
+        known=known,
+        shelf=shelf,
+        progress=progress,
+    )
+    return {name: open_answerer(who, of) for name, who in plan.whos.items()}
 
-    return {name: open_answerer(who) for name, who in plan.whos.items()}
+
+def _check_servers(plan: EvalPlan, progress: Progress) -> None:
+    """Find what would stop a server's answers at once, and say that pictures leave this machine.
+
+    Raises:
+        UsageError: as `check_endpoint` and `say_leaving` do.
+    """
+    for who in plan.whos.values():
+        if who.kind == "server":
+            check_endpoint(plan.server.named(who.target, plan.server.base_url))
+            if not who.blind:
+                say_leaving(
+                    urlsplit(resolve_url(plan.server.base_url)).netloc,
+                    progress,
+                    yes=plan.server.yes,
+                    interactive=sys.stderr.isatty(),
+                    remembered=remembered_hosts(),
+                )
 
 
 def _options(plan: EvalPlan) -> dict[str, Any]:
@@ -112,9 +138,11 @@ def _inputs(plan: EvalPlan, sets: Mapping[str, QuestionSet]) -> dict[str, Path |
         inputs[f"questions of {title}"] = plan.benchmarks[title].place or title
         inputs[f"pictures of {title}"] = questions.pictures_sha256
     for name, who in plan.whos.items():
-        if who.kind != "majority":
+        if who.target:
             path = Path(who.target).expanduser()
             inputs[name] = path if path.exists() else who.target
+    if any(who.kind == "server" for who in plan.whos.values()):
+        inputs["server"] = resolve_url(plan.server.base_url)
     if plan.train is not None:
         inputs["--train"] = plan.train
     return inputs

@@ -64,7 +64,7 @@ def test_absent_answers_are_named_and_refused_or_wrong(tmp_path: Path) -> None:
         AnswersFile(file, asked, "error", Silent())
     notes = Notes()
     answers = AnswersFile(file, asked, "skip", notes).answer(asked)
-    assert [answer.text for answer in answers] == ["no"] + [""] * 12
+    assert [answer and answer.text for answer in answers] == ["no"] + [None] * 12
     assert "count as wrong" in notes.said[0]
 
 
@@ -116,7 +116,7 @@ def test_a_blind_prompt_has_no_marker() -> None:
     [
         ("majorty", "Did you mean majority"),
         ("./nowhere", "no such model folder"),
-        ("blind:majority", "no such model folder or answerer"),
+        ("blind:majority", "majority has no blind twin"),
         ("answers:absent.jsonl", "does not exist"),
         ("gpt:4", "Expected a model folder"),
     ],

@@ -25,7 +25,7 @@ MOST_WRITTEN, LIKELY_WRITTEN = 1024, 350
 """Tokens of an answer: twice what a dialogue of four long exchanges takes, and a dialogue of three."""
 FIGURES = "figures"
 
-Messages = Callable[[Figure], list[Message]]
+Messages = Callable[[Figure], Sequence[Message]]
 
 
 @contextmanager

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from llavamed_cli.errors import UsageError
 from llavamed_cli.files import require_file
 from llavamed_cli.records import Answer, Question
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
-FORMS = "a model folder or hub name, blind:MODEL, majority, or answers:FILE"
+FORMS = (
+    "a model folder or hub name, openai:MODEL (or a model of the server at --base-url), blind:WHO, clip:FOLDER, "
+    "cascade:FILE.toml, nearest, majority, or answers:FILE"
+)
+Kind = Literal["model", "server", "clip", "cascade", "nearest", "majority", "answers"]
 
 
 class Answerer(Protocol):
@@ -29,35 +33,71 @@ class Answerer(Protocol):
     def prompt(self, question: Question) -> str:
         """What is asked, verbatim."""
 
-    def answer(self, batch: Sequence[Question]) -> list[Answer]:
-        """One answer a question, in order."""
+    def answer(self, batch: Sequence[Question]) -> Iterable[Answer | None]:
+        """One answer a question, in order, as they come; None where there is none, which counts as wrong."""
+
+
+@runtime_checkable
+class AsksAlone(Protocol):
+    """An answerer whose answers hang on nothing else in their batch: of an interrupted one, the rest is asked alone."""
+
+    asks_alone: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Who:
-    """An answerer as typed. target: the model's folder or name, or the file of answers."""
+    """An answerer as typed.
+
+    target: the model's folder or name, the name of a server's model, or the file. blind: asked without the picture.
+    """
 
     text: str
-    kind: Literal["model", "blind", "majority", "answers"]
+    kind: Kind
     target: str = ""
+    blind: bool = False
 
     @property
     def model(self) -> str | None:
-        """The model that this answerer needs, if it needs one."""
-        return self.target if self.kind in ("model", "blind") else None
+        """The local model that this answerer needs, if it needs one."""
+        return self.target if self.kind == "model" else None
 
 
-def parse_who(text: str) -> Who:
-    """Read WHO. Raises UsageError if it names no answerer, or what it names does not exist."""
-    if text == "majority":
-        return Who(text=text, kind="majority")
+def parse_who(text: str, *, served: bool = False) -> Who:
+    """Read WHO.
+
+    Args:
+        served: a server was named, whose models plain names are.
+
+    Raises:
+        UsageError: it names no answerer, or what it names does not exist.
+    """
+    if text in ("majority", "nearest"):
+        return Who(text=text, kind="majority" if text == "majority" else "nearest")
     head, colon, rest = text.partition(":")
     if colon and head == "answers":
         require_file(Path(rest), "file of answers")
         return Who(text=text, kind="answers", target=rest)
+    if colon and head == "cascade":
+        require_file(Path(rest), "cascade file")
+        return Who(text=text, kind="cascade", target=rest)
+    if colon and head == "clip":
+        return Who(text=text, kind="clip", target=_require_folder(rest))
     if colon and head == "blind":
-        return Who(text=text, kind="blind", target=_require_model(rest))
+        seeing = parse_who(rest, served=served)
+        if seeing.kind not in ("model", "server") or seeing.blind:
+            raise UsageError(f"{rest} has no blind twin: only models that are asked with a picture have one")
+        return Who(text=text, kind=seeing.kind, target=seeing.target, blind=True)
+    if colon and head == "openai" and rest:
+        return Who(text=text, kind="server", target=rest)
+    if served and not (Path(text).expanduser() / "config.json").is_file():
+        return Who(text=text, kind="server", target=text)
     return Who(text=text, kind="model", target=_require_model(text))
+
+
+def _require_folder(name: str) -> str:
+    if not Path(name).expanduser().is_dir():
+        raise UsageError("no such folder: expected a CLIP's", where=name)
+    return name
 
 
 def _require_model(name: str) -> str:
@@ -67,6 +107,8 @@ def _require_model(name: str) -> str:
         return name
     if folder.exists():
         raise UsageError("no model here: expected a folder with config.json", where=name)
-    near = get_close_matches(name.partition(":")[0], ("majority", "blind", "answers"), n=1)
+    near = get_close_matches(
+        name.partition(":")[0], ("majority", "nearest", "blind", "answers", "openai", "clip", "cascade"), n=1
+    )
     meant = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(f"no such model folder or answerer: {name!r}", hint=f"{meant}Expected {FORMS}.")

@@ -51,9 +51,9 @@ class AnswersFile:
         """The question; what was really asked is not known here."""
         return question.text
 
-    def answer(self, batch: Sequence[Question]) -> list[Answer]:
-        """The file's answer, empty where it has none."""
-        return [self._answers.get(question.id, Answer(question_id=question.id, text="")) for question in batch]
+    def answer(self, batch: Sequence[Question]) -> list[Answer | None]:
+        """The file's answer, None where it has none."""
+        return [self._answers.get(question.id) for question in batch]
 
 
 def _read(file: Path) -> dict[str, Answer]:

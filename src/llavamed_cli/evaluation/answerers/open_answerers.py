@@ -1,0 +1,128 @@
+"""From WHO, as typed, to who answers; nothing is loaded, read or asked before the first question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, picture_folder, read_benchmark, training_part
+from llavamed_cli.benchmarks.reading import KnownAnswer
+from llavamed_cli.endpoint.asking import Asker, form_requests, open_asker
+from llavamed_cli.errors import UsageError
+from llavamed_cli.evaluation.answerers.answerer import Answerer, Who
+from llavamed_cli.evaluation.answerers.answers_file import AnswersFile
+from llavamed_cli.evaluation.answerers.cascade import Cascade
+from llavamed_cli.evaluation.answerers.cascade_file import read_cascade
+from llavamed_cli.evaluation.answerers.clip_choice import ClipChoice
+from llavamed_cli.evaluation.answerers.endpoint_model import EndpointModel, QuestionMessages
+from llavamed_cli.evaluation.answerers.local_model import LocalModel, ModelShelf
+from llavamed_cli.evaluation.answerers.majority import Majority
+from llavamed_cli.evaluation.answerers.nearest import Nearest
+from llavamed_cli.evaluation.plan import EvalPlan, ServerOptions
+from llavamed_cli.progress import Progress
+from llavamed_cli.records import Question
+
+if TYPE_CHECKING:
+    from llavamed_cli.model.clip import Clip
+
+JOURNAL = "journal.sqlite"
+NO_ANSWER_TOKENS = 16
+"""Tokens of a short answer, for estimates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """What answerers of one benchmark may need. known: training answers; name: where training questions come from."""
+
+    plan: EvalPlan
+    title: str
+    name: BenchmarkName
+    questions: Sequence[Question]
+    known: tuple[KnownAnswer, ...]
+    shelf: ModelShelf
+    progress: Progress
+
+
+def open_answerer(who: Who, of: Answering) -> Answerer:
+    """The answerer that `who` names.
+
+    Raises:
+        UsageError, DataError: what it needs beforehand (a file, training answers) is not there or is broken.
+    """
+    plan = of.plan
+    if who.kind == "majority":
+        return Majority(of.known)
+    if who.kind == "nearest":
+        return Nearest(partial(_training_questions, of))
+    if who.kind == "answers":
+        return AnswersFile(Path(who.target), of.questions, plan.missing, of.progress)
+    if who.kind == "clip":
+        return ClipChoice(partial(_load_clip, plan.device, Path(who.target)), _closed_answers(of))
+    if who.kind == "cascade":
+        return _open_cascade(who, of)
+    if who.kind == "server":
+        return EndpointModel(
+            _asker(who.target, plan.server.base_url, of, blind=who.blind),
+            blind=who.blind,
+            max_new_tokens=plan.max_new_tokens,
+            progress=of.progress,
+        )
+    return LocalModel(
+        partial(of.shelf.load, who.target),
+        blind=who.blind,
+        max_new_tokens=plan.max_new_tokens,
+        batch_size=plan.batch_size,
+    )
+
+
+def _open_cascade(who: Who, of: Answering) -> Cascade:
+    cascade = read_cascade(Path(who.target))
+    served = cascade.served
+    return Cascade(
+        cascade,
+        of.shelf.load,
+        partial(_load_clip, of.plan.device),
+        max_new_tokens=of.plan.max_new_tokens,
+        open_asker=None if served is None else _asker(served, cascade.base_url, of, blind=True),
+    )
+
+
+def _asker(
+    model: str, base_url: str | None, of: Answering, *, blind: bool
+) -> Callable[[], AbstractContextManager[Asker[Question]]]:
+    server: ServerOptions = of.plan.server.named(model, base_url)
+    form = form_requests(
+        server,
+        QuestionMessages(blind=blind),
+        most_written=of.plan.max_new_tokens,
+        likely_written=min(of.plan.max_new_tokens, NO_ANSWER_TOKENS),
+    )
+    return partial(open_asker, server, form, of.plan.out / JOURNAL, of.progress, noun="questions")
+
+
+def _closed_answers(of: Answering) -> list[str]:
+    """Those of training, the most frequent first; of the benchmark itself where it has no training split."""
+    found = [text.strip().lower() for kind, text in of.known if kind == "closed"]
+    if not found:
+        found = [one.answer.strip().lower() for one in of.questions if one.answer_type == "closed"]
+    return sorted(set(found), key=lambda text: (-found.count(text), text))
+
+
+def _training_questions(of: Answering) -> Sequence[Question]:
+    part = training_part(of.name, of.plan.train)
+    if part is None:
+        raise UsageError(f"{of.name.text} has no training questions here", hint="Name them with --train FILE.")
+    pictures = of.plan.out / "pictures" / f"{of.title}-train"
+    if part.file is not None:
+        pictures = picture_folder(part, of.plan.images)
+    return read_benchmark(part, pictures=pictures, split="train", seed=of.plan.seed).questions
+
+
+def _load_clip(device: str, folder: Path) -> Clip:
+    from llavamed_cli.model.clip import load_clip_model
+
+    return load_clip_model(folder, device=device)
