@@ -50,9 +50,16 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
     return Fault(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def words_of(content: Any) -> str:
+    """A message's words; a picture beside them is `[picture]`."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] if part["type"] == "text" else "[picture]" for part in content)
+
+
 def dialogue(body: dict[str, Any]) -> str:
     """What the server answers: two exchanges that quote the last message."""
-    asked = body["messages"][-1]["content"]
+    asked = words_of(body["messages"][-1]["content"])
     return f"User: What is seen?\nAssistant: {asked}\n\nUser: Anything else?\nAssistant: Nothing else of note."
 
 
@@ -107,7 +114,7 @@ class ScriptedServer:
 
     def complete(self, body: dict[str, Any]) -> tuple[dict[str, Any], Charge]:
         text = self.reply(body)
-        read = sum(len(message["content"].encode()) for message in body["messages"]) // 4 + 8
+        read = sum(len(words_of(message["content"]).encode()) for message in body["messages"]) // 4 + 8
         most = body.get("max_tokens") or body["max_completion_tokens"]
         charge = Charge(read, min(most, len(text.encode()) // 4 + 1))
         completion = {

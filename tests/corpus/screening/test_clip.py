@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
 from transformers import (
-    CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
-    PreTrainedTokenizerFast,
 )
 
 from llavamed_cli.corpus.domain import Domain
@@ -30,52 +24,11 @@ from llavamed_cli.model.vision_tower import build_tower
 
 Draw = Callable[..., Path]
 LONGEST = 12
-WORDS = [
-    "a",
-    "an",
-    "the",
-    "chest",
-    "x",
-    "ray",
-    "ct",
-    "mri",
-    "scan",
-    "of",
-    "lung",
-    "image",
-    "nodule",
-    "left",
-    "right",
-    "lobe",
-]
-
-
-def write_clip(folder: Path) -> Path:
-    """A CLIP of random weights with a tokenizer of words."""
-    torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**small, "vocab_size": 40, "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 3}
-    vision = {**small, "image_size": 32, "patch_size": 8}
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
-    for parameter in model.parameters():  # the usual start makes all pictures alike
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    names = {word: number for number, word in enumerate(["<pad>", "<s>", "<unk>", "</s>", *WORDS])}
-    words = Tokenizer(WordLevel(names, unk_token="<unk>"))
-    words.pre_tokenizer = Whitespace()
-    words.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 3)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    image = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(image, tokenizer).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clip"))
+def folder(tiny_clip: Path) -> Path:
+    return tiny_clip
 
 
 @pytest.fixture(scope="module")
