@@ -43,6 +43,12 @@ class Run:
         results: dict[str, Any] = self.record.get("results", {})
         return results
 
+    @property
+    def seconds(self) -> float:
+        """How long it has worked so far, in all its starts that ended well and in this one."""
+        worked: float = self.record["seconds"] + (datetime.now(timezone.utc) - self._started).total_seconds()
+        return worked
+
     def choose(self, name: str, value: str, reason: str) -> None:
         """Record an automatic choice (device, precision, attention) with its reason."""
         self.record["choices"][name] = {"value": value, "reason": reason}

@@ -32,7 +32,7 @@ def test_json_agrees_with_the_model_room(tiny_model: Path, picture: Path, llavam
     assert told["answer"] == answer.text
     assert told["confidence"] == pytest.approx(answer.confidence, abs=1e-4)
     assert told["tokens"] == 6
-    assert (told["picture"]["width"], told["picture"]["height"]) == (90, 60)
+    assert (told["pictures"][0]["width"], told["pictures"][0]["height"]) == (90, 60)
 
 
 def test_notice_is_the_last_line_and_can_be_acknowledged(
@@ -98,5 +98,5 @@ def test_ct_slice_of_pydicom_is_read(tiny_model: Path, llavamed: Callable[..., A
         "ask", get_testdata_file("CT_small.dcm", download=False), "What?", "--model", tiny_model, "--json"
     )
     assert outcome.code == 0, outcome.stderr
-    assert json.loads(outcome.stdout)["picture"]["width"] == 128
+    assert json.loads(outcome.stdout)["pictures"][0]["width"] == 128
     assert "CompressedSamples" not in outcome.stdout + outcome.stderr, "the patient's name of the header"

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from llavamed_cli.model import generate
 from llavamed_cli.model.images import read_picture
+from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.model.picture import View
 
 CT = get_testdata_file("CT_small.dcm", download=False)
@@ -27,7 +27,7 @@ def ask(llavamed: Callable[..., Any], model: Path, picture: object, *options: ob
 
 def test_a_window_is_applied_and_told(tiny_model: Path, llavamed: Callable[..., Any]) -> None:
     told, said = ask(llavamed, tiny_model, CT, "--window", "-600,1500")
-    facts = told["picture"]
+    facts = told["pictures"][0]
     assert (facts["format"], facts["modality"], facts["window"], facts["notes"]) == ("DICOM", "CT", [-600, 1500], [])
     assert "CT_small" not in said
 
@@ -35,7 +35,7 @@ def test_a_window_is_applied_and_told(tiny_model: Path, llavamed: Callable[..., 
 def test_what_was_chosen_is_said_on_stderr(tiny_model: Path, llavamed: Callable[..., Any]) -> None:
     told, said = ask(llavamed, tiny_model, CT)
     note = "the header names no window: scaled by its own range, -896 to 1167; --window picks another"
-    assert told["picture"]["notes"] == [note]
+    assert told["pictures"][0]["notes"] == [note]
     assert f"CT_small.dcm: {note}" in said
     _, quiet = ask(llavamed, tiny_model, CT, "--quiet")
     assert note not in quiet
@@ -43,10 +43,10 @@ def test_what_was_chosen_is_said_on_stderr(tiny_model: Path, llavamed: Callable[
 
 def test_a_frame_is_picked(tiny_model: Path, llavamed: Callable[..., Any]) -> None:
     told, said = ask(llavamed, tiny_model, CINE)
-    assert (told["picture"]["frame"], told["picture"]["frames"]) == (15, 30)
+    assert (told["pictures"][0]["frame"], told["pictures"][0]["frames"]) == (15, 30)
     assert "frame 15 of 30 is shown" in said
     told, said = ask(llavamed, tiny_model, CINE, "--frame", 30)
-    assert told["picture"]["frame"] == 30
+    assert told["pictures"][0]["frame"] == 30
     assert "is shown" not in said
 
 
@@ -54,13 +54,13 @@ def test_the_window_reaches_the_model(
     tiny_model: Path, llavamed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures: list[Image.Image] = []
-    answer = generate.answer_batch
+    look = LoadedModel.pixels
 
-    def watched(loaded: Any, prompts: Any, **options: Any) -> Any:
-        pictures.extend(prompts[0].pictures)
-        return answer(loaded, prompts, **options)
+    def watched(loaded: LoadedModel, shown: list[Image.Image]) -> Any:
+        pictures.extend(shown)
+        return look(loaded, shown)
 
-    monkeypatch.setattr(generate, "answer_batch", watched)
+    monkeypatch.setattr(LoadedModel, "pixels", watched)
     for window in ((40, 400), (-600, 1500)):
         ask(llavamed, tiny_model, CT, "--window", f"{window[0]},{window[1]}")
         expected = read_picture(Path(CT), View(window=window)).image

@@ -72,6 +72,8 @@ class ScriptedServer:
         self.line_script: Callable[[dict[str, Any], int], Fault | None] = lambda body, batch: None
         self.reply: Callable[[dict[str, Any]], str] = dialogue
         self.usage = True
+        self.stream_cut: int | None = None
+        self.stream_seconds = 0.0
         self.polls_until_done = 1
         self.seconds = seconds
         self.honours_keys = honours_keys
@@ -298,7 +300,12 @@ class _Handler(BaseHTTPRequestHandler):
         with scripted.lock:
             scripted.seen_headers.append({name.lower(): value for name, value in self.headers.items()})
         if path == "/v1/chat/completions":
-            self._answer(scripted.chat(json.loads(body), self.headers.get("Idempotency-Key", "")))
+            asked = json.loads(body)
+            fault = scripted.chat(asked, self.headers.get("Idempotency-Key") or repr(asked))
+            if asked.get("stream") and fault.status == 200 and isinstance(fault.body, str) and fault.body[:1] == "{":
+                self._stream(json.loads(fault.body), scripted, logprobs=asked.get("logprobs", False))
+            else:
+                self._answer(fault)
         else:
             self._answer(scripted.call("POST", path, body, self.headers.get("Content-Type", "")))
 
@@ -318,6 +325,35 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.close:
             self.wfile.flush()
             self.close_connection = True
+
+    def _stream(self, completion: dict[str, Any], scripted: ScriptedServer, *, logprobs: bool) -> None:
+        """A completion as server-sent events, a word each; `stream_cut` ends it there, without an end."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        text = completion["choices"][0]["message"]["content"]
+        words = re.findall(r"\S+\s*", text)
+        for number, word in enumerate(words):
+            if number == scripted.stream_cut:
+                return
+            choice: dict[str, Any] = {"index": 0, "delta": {"content": word}, "finish_reason": None, "logprobs": None}
+            if logprobs:
+                top = [
+                    {"token": "Yes", "logprob": -0.25, "bytes": None},
+                    {"token": " no", "logprob": -2.0, "bytes": None},
+                ]
+                choice["logprobs"] = {"content": [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": top}]}
+            self._event({**completion, "object": "chat.completion.chunk", "choices": [choice]})
+            time.sleep(scripted.stream_seconds)
+        last = {"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}
+        self._event({**completion, "object": "chat.completion.chunk", "choices": [last]})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _event(self, value: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
+        self.wfile.flush()
 
     def log_message(self, *arguments: object) -> None:
         return

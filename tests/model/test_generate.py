@@ -1,4 +1,4 @@
-"""Answers: the same from us, from plain transformers, in a batch, alone, and as a stream."""
+"""Answers: the same from us, from plain transformers, in a batch and alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from llavamed_cli.model.assemble import assemble_on
-from llavamed_cli.model.generate import Prompt, answer_batch, stream_answer
+from llavamed_cli.model.generate import Prompt, answer_batch
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.records import Turn
 
@@ -85,25 +85,6 @@ def test_a_batch_answers_as_each_prompt_alone(loaded: LoadedModel, prompts: list
     assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
     for one, other in zip(together, alone, strict=True):
         assert one.confidence == pytest.approx(other.confidence, rel=1e-4)
-
-
-def test_a_stream_says_what_a_batch_says(loaded: LoadedModel, prompts: list[Prompt]) -> None:
-    for prompt in prompts:
-        streamed = "".join(stream_answer(loaded, prompt, max_new_tokens=LENGTH))
-        assert streamed.strip() == answer_batch(loaded, [prompt], max_new_tokens=LENGTH)[0].text
-
-
-def test_a_stream_may_be_left_early(loaded: LoadedModel, prompts: list[Prompt]) -> None:
-    stream: Any = stream_answer(loaded, prompts[1], max_new_tokens=500)
-    assert next(stream)
-    stream.close()
-
-
-def test_a_fault_in_the_models_thread_reaches_the_caller(loaded: LoadedModel) -> None:
-    from llavamed_cli.errors import DataError
-
-    with pytest.raises(DataError, match="control token"):
-        list(stream_answer(loaded, asking("<|im_end|>"), max_new_tokens=3))
 
 
 def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities(
@@ -192,14 +173,6 @@ def test_rows_end_at_the_stop_text_without_it_and_without_the_role(
     ]
     assert dictated.steps == max(lengths)
     assert [answer.confidence for answer in answers] == pytest.approx([1.0, 1.0])
-
-
-def test_a_stream_ends_there_too(ends_at_text: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    dictated = Dictated(ends_at_text, ["Assistant: A lung #1.\n###" + "?" * 60], monkeypatch)
-    pieces = list(stream_answer(ends_at_text, asking("a"), max_new_tokens=60))
-    assert "".join(pieces) == "A lung #1."
-    assert len(pieces) > 1
-    assert dictated.steps < 40
 
 
 def test_other_tools_stop_by_the_ids_that_stand_in_for_the_text(monkeypatch: pytest.MonkeyPatch) -> None:

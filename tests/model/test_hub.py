@@ -108,15 +108,16 @@ def hub() -> Iterator[Hub]:
     server.server_close()
 
 
-def located(names: list[str], endpoint: str, cache: Path, **environment: str) -> list[str]:
-    """What `locate` says of each name, in a process of its own: the hub's library reads its address once."""
+def located(names: list[str], endpoint: str, cache: Path, by: str = "locate", **environment: str) -> list[str]:
+    """What `locate` (or `is_here`) says of each name, in a process of its own: the hub's library reads its address
+    once."""
     script = (
         "import sys\n"
         "from llavamed_cli.errors import ModelError\n"
-        "from llavamed_cli.model.hub import locate\n"
+        f"from llavamed_cli.model.hub import {by} as ask\n"
         "for name in sys.argv[1:]:\n"
         "    try:\n"
-        "        print(locate(name))\n"
+        "        print(ask(name))\n"
         "    except ModelError as error:\n"
         "        print(error.what)\n"
     )
@@ -144,6 +145,17 @@ def test_a_name_is_fetched_once_without_code_and_found_again_without_a_network(h
     nowhere = "http://127.0.0.1:9"
     assert located(["owner/safe", "owner/pickled"], nowhere, tmp_path) == [first[0], first[2]]
     assert located(["owner/safe@v1"], nowhere, tmp_path, HF_HUB_OFFLINE="1") == [first[1]]
+
+
+def test_what_is_here_is_told_without_asking_anybody(hub: Hub, tmp_path: Path) -> None:
+    names = ["owner/safe", "owner/pickled", str(tmp_path), str(tmp_path / "none")]
+    assert located(names, hub.address, tmp_path / "hub", by="is_here") == ["False", "False", "True", "False"]
+    assert not hub.asked
+    located(["owner/safe", "owner/pickled"], hub.address, tmp_path / "hub")
+    nowhere = "http://127.0.0.1:9"
+    assert located(names[:2], nowhere, tmp_path / "hub", by="is_here") == ["True", "True"]
+    next((tmp_path / "hub").rglob("snapshots/*/model.safetensors")).unlink()
+    assert located(names[:1], nowhere, tmp_path / "hub", by="is_here") == ["False"]
 
 
 def test_a_model_may_be_described_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,11 +88,14 @@ def jsonl_answers(file: Path, named: Mapping[str, str] | None = None) -> tuple[K
 
 def own_training_answers(file: Path, named: Mapping[str, str] | None = None) -> tuple[KnownAnswer, ...]:
     """The training answers that a file's own records, or the training file beside it, state; empty if none do."""
-    states = any("split" in canonical(record, named or {}) for _, record in read_records(file, WHAT, lambda _: None))
-    if states or part_of(file) == "train":
-        return answers_of(read_jsonl_benchmark(file, None, "train", named).questions)
-    train = sibling(file, "train")
+    train = own_training_file(file, named)
     return answers_of(read_jsonl_benchmark(train, None, "train", named).questions) if train else ()
+
+
+def own_training_file(file: Path, named: Mapping[str, str] | None = None) -> Path | None:
+    """Where a benchmark's training questions are: in itself, if its records state their split, or beside it."""
+    states = any("split" in canonical(record, named or {}) for _, record in read_records(file, WHAT, lambda _: None))
+    return file if states or part_of(file) == "train" else sibling(file, "train")
 
 
 def decided(records: Iterable[Record]) -> tuple[str, ...]:

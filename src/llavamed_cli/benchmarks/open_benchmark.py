@@ -15,7 +15,12 @@ from typing import Literal
 from llavamed_cli.benchmarks import path_vqa, slake
 from llavamed_cli.benchmarks.fields import parse_fields
 from llavamed_cli.benchmarks.hub import hub_answers, read_hub
-from llavamed_cli.benchmarks.jsonl import jsonl_answers, own_training_answers, read_jsonl_benchmark
+from llavamed_cli.benchmarks.jsonl import (
+    jsonl_answers,
+    own_training_answers,
+    own_training_file,
+    read_jsonl_benchmark,
+)
 from llavamed_cli.benchmarks.llava_med_chat import read_llava_med_chat
 from llavamed_cli.benchmarks.llava_med_vqa import llava_med_vqa_answers, read_llava_med_vqa
 from llavamed_cli.benchmarks.reading import BenchmarkRead, KnownAnswer, Split, answers_of
@@ -23,7 +28,7 @@ from llavamed_cli.benchmarks.record_files import ENDINGS, is_pickle, refuse_pick
 from llavamed_cli.benchmarks.split_files import find_part, holds_part, part_of, sibling, simplest
 from llavamed_cli.benchmarks.tables import ENDINGS as TABLES
 from llavamed_cli.benchmarks.tables import read_tables
-from llavamed_cli.benchmarks.vqa_rad import read_vqa_rad, vqa_rad_answers
+from llavamed_cli.benchmarks.vqa_rad import marks_test, read_vqa_rad, vqa_rad_answers
 from llavamed_cli.errors import UsageError
 from llavamed_cli.files import require_file
 from llavamed_cli.hub_data import HubName, parse_hub_name
@@ -207,10 +212,17 @@ def training_part(name: BenchmarkName, train: Path | None = None) -> BenchmarkNa
     if train is not None:
         where = {"table": train} if name.table is not None else {"file": train}
         return replace(name, **where) if name.place is not None else name  # type: ignore[arg-type]
-    if name.kind in BY_FOLDER and name.file is not None and part_of(name.file) != "train":
-        beside = sibling(name.file, "train")
-        return replace(name, file=beside) if beside else None
-    return name
+    if name.table is not None:
+        table = _training_table(name.table)
+        return replace(name, table=table) if table else None
+    if name.file is None:
+        return name
+    file: Path | None = name.file
+    if name.kind == "jsonl":
+        file = own_training_file(name.file, name.columns)
+    elif part_of(name.file) != "train" and not (name.kind == "vqa-rad" and marks_test(name.file)):
+        file = sibling(name.file, "train")
+    return replace(name, file=file) if file else None
 
 
 def _in_files(text: str, name: str, rest: str, split: Split) -> BenchmarkName:
@@ -243,11 +255,11 @@ def _read_file(name: BenchmarkName, file: Path, pictures: Path | None, split: Sp
 
 def _table_answers(name: BenchmarkName, train: Path | None) -> tuple[KnownAnswer, ...]:
     """The answers in `train`, or in the training files that lie with what was named; empty if there are none."""
-    place = train or name.table
-    if place is None:
-        return ()
-    if train is None and place.is_file() and part_of(place) != "train":
-        place = place.parent
-    if train is None and place.is_dir() and not holds_part(place, "train", TABLES):
-        return ()
-    return answers_of(read_tables(place, None, "train", name.columns).questions)
+    place = train or (_training_table(name.table) if name.table else None)
+    return answers_of(read_tables(place, None, "train", name.columns).questions) if place else ()
+
+
+def _training_table(table: Path) -> Path | None:
+    """The file or folder of training questions that lies with a table; None if there is none."""
+    place = table.parent if table.is_file() and part_of(table) != "train" else table
+    return None if place.is_dir() and not holds_part(place, "train", TABLES) else place

@@ -101,6 +101,11 @@ def vqa_rad_answers(file: Path, *, is_train: bool) -> tuple[KnownAnswer, ...]:
     return tuple(known)
 
 
+def marks_test(file: Path) -> bool:
+    """Whether a file is the original, which tells test questions from training questions. Raises as the reader does."""
+    return _marks_test(_records(file))
+
+
 def _marks_test(records: Sequence[Mapping[str, Any]]) -> bool:
     return any(_split(record) == "test" for record in records)
 

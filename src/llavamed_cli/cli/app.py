@@ -11,6 +11,7 @@ import typer
 
 from llavamed_cli.cli import align, ask, build_data, convert, tune
 from llavamed_cli.cli import eval as evaluate
+from llavamed_cli.cli.eval_compare import EvalCommand
 from llavamed_cli.errors import LlavamedError
 
 BUG_ADVICE = "This is a bug in llavamed. Run it again with --debug for the traceback, and report that."
@@ -47,7 +48,7 @@ DATA, TRAINING, USE = "1. Data", "2. Training", "3. Use"
 app.command("build-data", rich_help_panel=DATA, epilog=build_data.EXAMPLES)(build_data.build_data)
 app.command("align", rich_help_panel=TRAINING, epilog=align.EXAMPLES)(align.align)
 app.command("tune", rich_help_panel=TRAINING, epilog=tune.EXAMPLES)(tune.tune)
-app.command("eval", rich_help_panel=USE, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("eval", cls=EvalCommand, rich_help_panel=USE, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("ask", rich_help_panel=USE, epilog=ask.EXAMPLES)(ask.ask)
 app.command("convert", rich_help_panel=USE, epilog=convert.EXAMPLES)(convert.convert)
 

@@ -48,6 +48,11 @@ class Terminal:
     quiet: bool = False
     silent: bool = False
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a person reads the notes."""
+        return sys.stderr.isatty() and not (self.quiet or self.silent)
+
     def note(self, message: str) -> None:
         """One line on stderr."""
         if not (self.quiet or self.silent):

@@ -7,22 +7,18 @@ configuration folder; where that cannot be written, the notice comes each time.
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 
+from llavamed_cli.config_folder import config_folder
 from llavamed_cli.errors import UsageError
 from llavamed_cli.progress import Progress
 
-VARIABLE = "LLAVAMED_CONFIG"
 FILE = "picture-hosts.txt"
 
 
 def remembered_hosts() -> Path:
-    """The file of hosts: in the folder that LLAVAMED_CONFIG names, else in the user's configuration folder."""
-    import platformdirs
-
-    chosen = os.environ.get(VARIABLE)
-    return (Path(chosen).expanduser() if chosen else platformdirs.user_config_path("llavamed")) / FILE
+    """The file of hosts, in the configuration folder."""
+    return config_folder() / FILE
 
 
 def say_leaving(told_host: str, progress: Progress, *, yes: bool, interactive: bool, remembered: Path) -> None:

@@ -96,6 +96,37 @@ class Endpoint:
             return Answered(text=None, fault=fault.reason, detail=fault.detail), {}
 
     @contextmanager
+    def streaming(self, body: Mapping[str, Any]) -> Iterator[Iterator[Any]]:
+        """The chunks of a chat completion as they come, of a request that is sent once.
+
+        Raises:
+            PassingError: it may be sent again, if nothing has come yet. EndpointError: nothing will come of it.
+        """
+        with self.once() as client, self._whole_stream():
+            stream: Any = client.chat.completions.create(**body, stream=True)
+            try:
+                kind = stream.response.headers.get("content-type", "")
+                if "event-stream" not in kind:
+                    stream.response.read()
+                    found = describe_body(self.hidden(stream.response.text))
+                    raise PassingError(f"{self.told} answered {found} in place of a stream")
+                yield stream
+            finally:
+                stream.close()
+
+    @contextmanager
+    def _whole_stream(self) -> Iterator[None]:
+        """What the client lets through when a stream breaks off (its HTTP library's faults, JSON cut short)."""
+        import openai
+
+        try:
+            yield
+        except (openai.OpenAIError, PassingError, LlavamedError):
+            raise
+        except Exception as error:
+            raise PassingError(f"{self.told} broke its answer off: {self.hidden(first_line(error))}") from error
+
+    @contextmanager
     def free(self) -> Iterator[openai.OpenAI]:
         """The client for calls that cost nothing, with its own retries; its faults become EndpointError."""
         try:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llavamed_cli.evaluation.headlines import DETECTION, OVERALL, REFERENCE, STRICT
+from llavamed_cli.evaluation.judge.table import COLUMNS as JUDGED
+from llavamed_cli.evaluation.judge.table import EXPLAINED as JUDGE_EXPLAINED
+from llavamed_cli.evaluation.judge.table import judge_cells, judge_notes
 from llavamed_cli.evaluation.table import cell, counts, notes, p_value, present
 
 CAPTION = (
@@ -40,7 +43,19 @@ def _benchmark(title: str, read: Mapping[str, Any]) -> Iterator[str]:
         found = [headline.find(pair) for headline in strict]
         cells = [" ".join((cell(one, signed=True), p_value(one))).strip() for one in found]
         yield _line([f"{_plain(pair['first'])} − {_plain(pair['second'])}", *cells])
+    if "judge" in read:
+        yield from _judged(read["judge"])
     for note in notes(read):
+        yield ""
+        yield _plain(note)
+
+
+def _judged(judge: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield from _head([f"judge {_plain(judge['model'])}", "n", *JUDGED])
+    for pair in judge["pairs"]:
+        yield _line([f"{_plain(pair['second'])} / {_plain(pair['first'])}", str(pair["n"]), *judge_cells(pair)])
+    for note in (JUDGE_EXPLAINED, *judge_notes(judge)):
         yield ""
         yield _plain(note)
 

@@ -11,13 +11,17 @@ from typing import Literal
 from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, parse_benchmark
 from llavamed_cli.errors import UsageError
 from llavamed_cli.evaluation.answerers.answerer import Who, parse_who
+from llavamed_cli.evaluation.judge.options import JudgeOptions
 
 Missing = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How servers are asked: see `endpoint.asking.EndpointOptions`. yes: pictures may leave this machine, unasked."""
+    """How servers are asked: see `endpoint.asking.EndpointOptions`.
+
+    yes: pictures may leave this machine, it need not be said. interactive: somebody reads it where it is said.
+    """
 
     name: str = ""
     base_url: str | None = None
@@ -25,6 +29,7 @@ class ServerOptions:
     price: tuple[float, float] | None = None
     concurrency: int = 16
     yes: bool = False
+    interactive: bool = False
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget <= 0:
@@ -45,6 +50,8 @@ class EvalPlan:
     limit: ask only the first questions of each benchmark.
     missing: whether a question that cannot be asked refuses the run or is left out.
     server: how servers are asked, by WHO that are models of one.
+    judge: who rates open answers, if anyone does.
+    trained_on: folders of training pictures in which the benchmarks' are looked for.
     """
 
     whos: dict[str, Who]
@@ -59,12 +66,25 @@ class EvalPlan:
     device: str
     seed: int
     server: ServerOptions = ServerOptions()
+    judge: JudgeOptions | None = None
+    trained_on: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if all(name.kind == "phantoms" for name in self.benchmarks.values()):
             for option, value in (("--images", self.images), ("--train", self.train)):
                 if value is not None:
                     raise UsageError(f"{option} says nothing about phantoms, and no other benchmark is named")
+        kinds = {who.kind for who in self.whos.values()}
+        for option, given, asked in (
+            ("--base-url", self.server.base_url, {"server"}),
+            ("--budget", self.server.budget, {"server", "cascade"}),
+            ("--price", self.server.price, {"server", "cascade"}),
+        ):
+            if given is not None and not kinds & asked:
+                raise UsageError(
+                    f"{option} is for servers, and none of {', '.join(who.text for who in self.whos.values())} is one",
+                    hint="A server's model is openai:MODEL, or with --base-url a plain name that is no folder here.",
+                )
 
 
 def name_answerers(texts: Sequence[str], *, served: bool = False) -> dict[str, Who]:
@@ -83,10 +103,12 @@ def name_benchmarks(texts: Sequence[str]) -> dict[str, BenchmarkName]:
 
 def _short(who: Who) -> str:
     """The last part of the path: "runs/a/tuned" is "tuned", "blind:runs/a/tuned" is "blind:tuned"."""
-    last = Path(who.target).expanduser().resolve().name if who.target.startswith(".") else Path(who.target).name
+    path = Path(who.target).expanduser()
+    last = path.resolve().name if who.target.startswith(".") and who.kind != "server" else path.name
+    last = re.sub(r"[^\w.-]+", "-", last).strip(".")
     prefix = "" if who.kind in ("model", "server") else f"{who.kind}:"
     prefix = "blind:" if who.blind else prefix
-    return prefix + re.sub(r"[^\w.-]+", "-", last) if last else who.text
+    return (prefix + last).rstrip(":") or "model"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, read_benchmark
 from llavamed_cli.benchmarks.reading import BenchmarkRead
 from llavamed_cli.errors import DataError
 from llavamed_cli.evaluation.plan import EvalPlan
-from llavamed_cli.files import file_sha256
+from llavamed_cli.files import file_sha256, json_line
 from llavamed_cli.model.images import unreadable_pictures
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Fault, Question
@@ -21,7 +21,10 @@ FAULTS_NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionSet:
-    """A benchmark ready to be asked. pictures_sha256: of all its pictures, limited or not."""
+    """A benchmark ready to be asked.
+
+    pictures_sha256: of all its pictures, limited or not. sha256: of these and of the questions that are asked.
+    """
 
     title: str
     read: BenchmarkRead
@@ -29,6 +32,7 @@ class QuestionSet:
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     pictures_sha256: str
+    sha256: str
 
 
 def read_questions(title: str, name: BenchmarkName, pictures: Path, plan: EvalPlan, progress: Progress) -> QuestionSet:
@@ -56,13 +60,15 @@ def read_questions(title: str, name: BenchmarkName, pictures: Path, plan: EvalPl
         notes.append(f"Only the first {plan.limit} of {len(read.questions)} questions: not the benchmark's score.")
     if faults:
         notes.append(f"{len(faults)} question(s) left out, because they cannot be asked: not the benchmark's score.")
+    pictures_sha256 = _pictures_sha256(read.questions)
     return QuestionSet(
         title=title,
         read=read,
         questions=questions,
         faults=faults,
         notes=tuple(notes),
-        pictures_sha256=_pictures_sha256(read.questions),
+        pictures_sha256=pictures_sha256,
+        sha256=_sha256(questions, pictures_sha256),
     )
 
 
@@ -71,6 +77,14 @@ def _refusal(faults: Sequence[Fault]) -> str:
     if len(faults) > FAULTS_NAMED:
         lines.append(f"and {len(faults) - FAULTS_NAMED} more")
     return "\n    ".join(lines)
+
+
+def _sha256(questions: Sequence[Question], pictures_sha256: str) -> str:
+    digest = hashlib.sha256(pictures_sha256.encode())
+    for question in questions:
+        asked = (question.id, question.image, question.text, question.answer, question.answer_type)
+        digest.update(json_line({"asked": asked}).encode())
+    return digest.hexdigest()
 
 
 def _pictures_sha256(questions: Sequence[Question]) -> str:

@@ -1,46 +1,41 @@
 """One `eval` run from questions to report, in an output folder that an interrupted run can go on in.
 
 OUT/answers/WHO/BENCHMARK.jsonl  appended as answers come      OUT/answers.jsonl  all of them, at the end
-OUT/scores.json                  OUT/report.html               OUT/pictures/      phantoms, where asked about
+OUT/reviews.jsonl                a judge's              OUT/judge.sqlite  what it was asked and paid
+OUT/journal.sqlite               what servers' models were asked and paid
+OUT/pictures/                    of benchmarks that bring their own; what is written at the end: see conclusion.py
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from llavamed_cli.benchmarks.open_benchmark import picture_folder, training_answers
 from llavamed_cli.benchmarks.reading import KnownAnswer
-from llavamed_cli.endpoint.asking import check_endpoint
-from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
 from llavamed_cli.endpoint.server import resolve_url
+from llavamed_cli.errors import LlavamedError, OutputFolderError
 from llavamed_cli.evaluation.answer_log import answer_all
 from llavamed_cli.evaluation.answerers.answerer import Answerer
 from llavamed_cli.evaluation.answerers.local_model import ModelShelf
-from llavamed_cli.evaluation.answerers.open_answerers import Answering, open_answerer
+from llavamed_cli.evaluation.answerers.open_answerers import Answering, check_servers, open_answerer
+from llavamed_cli.evaluation.conclusion import SCORES_FILE, Results, answer_file, conclude
+from llavamed_cli.evaluation.contamination import training_pictures
+from llavamed_cli.evaluation.judge.judging import check_judge, judge_answers
 from llavamed_cli.evaluation.plan import EvalPlan
 from llavamed_cli.evaluation.question_set import QuestionSet, read_questions
-from llavamed_cli.evaluation.report import write_report
-from llavamed_cli.evaluation.scores import SCORES_FORMAT, ScoredAnswers, compare, score_answers, summarise
+from llavamed_cli.evaluation.scores import score_answers
 from llavamed_cli.evaluation.scoring.reference import normalize
-from llavamed_cli.files import atomic_write, read_json, write_json
+from llavamed_cli.files import read_json
 from llavamed_cli.progress import Progress
 from llavamed_cli.run_record import Run, begin_run
-
-SCORES_FILE = "scores.json"
-
-Results = dict[str, dict[str, ScoredAnswers]]
-"""benchmark -> answerer -> every question scored."""
+from llavamed_cli.training.distributed import ALONE, World
 
 
-def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
+def run_evaluation(plan: EvalPlan, progress: Progress, world: World = ALONE) -> dict[str, Any]:
     """Ask, score and report; return what scores.json holds.
 
     Raises:
@@ -53,8 +48,12 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
         for title, name in plan.benchmarks.items()
         if name.file is not None
     }
-    _check_servers(plan, progress)
-    shelf = ModelShelf(plan.device)
+    for folder in plan.trained_on:
+        training_pictures(folder)
+    check_servers(plan, progress)
+    if plan.judge is not None:
+        check_judge(plan.judge)
+    shelf = ModelShelf(plan.device, world)
     answerers = {title: _answerers(title, sets[title], known[title], shelf, plan, progress) for title in sets}
     run = begin_run(plan.out, "eval", options=_options(plan), inputs=_inputs(plan, sets), seed=plan.seed)
     if run.finished:
@@ -63,14 +62,15 @@ def run_evaluation(plan: EvalPlan, progress: Progress) -> dict[str, Any]:
         return finished
     for title, name in plan.benchmarks.items():
         if name.file is None:
-            sets[title] = read_questions(title, name, plan.out / "pictures" / title, plan, progress)
+            sets[title] = _read_with_pictures(title, plan, run, progress)
             answerers[title] = _answerers(title, sets[title], known[title], shelf, plan, progress)
     for title in plan.benchmarks:
         for note in sets[title].notes:
             progress.note(f"{title}: {note}")
     shelf.on_load = partial(_record_choices, run, progress)
     results = _ask(plan, sets, answerers, known, progress)
-    return _conclude(plan, run, sets, answerers, results)
+    judged = judge_answers(plan.judge, results, plan.out, progress, seed=plan.seed) if plan.judge else None
+    return conclude(plan, run, sets, answerers, results, judged, progress)
 
 
 def _training_answers(title: str, plan: EvalPlan) -> tuple[KnownAnswer, ...]:
@@ -101,23 +101,30 @@ def _answerers(
     return {name: open_answerer(who, of) for name, who in plan.whos.items()}
 
 
-def _check_servers(plan: EvalPlan, progress: Progress) -> None:
-    """Find what would stop a server's answers at once, and say that pictures leave this machine.
+def _read_with_pictures(title: str, plan: EvalPlan, run: Run, progress: Progress) -> QuestionSet:
+    """A benchmark that brings its pictures, which are put into the run's folder.
 
     Raises:
-        UsageError: as `check_endpoint` and `say_leaving` do.
+        OutputFolderError: they are not what the interrupted run asked about. As `read_questions`: nothing is left
+            behind then, so that the folder may be given to a corrected command.
     """
-    for who in plan.whos.values():
-        if who.kind == "server":
-            check_endpoint(plan.server.named(who.target, plan.server.base_url))
-            if not who.blind:
-                say_leaving(
-                    urlsplit(resolve_url(plan.server.base_url)).netloc,
-                    progress,
-                    yes=plan.server.yes,
-                    interactive=sys.stderr.isatty(),
-                    remembered=remembered_hosts(),
-                )
+    pictures = plan.out / "pictures"
+    try:
+        questions = read_questions(title, plan.benchmarks[title], pictures / title, plan, progress)
+    except LlavamedError:
+        if not run.resumed:
+            shutil.rmtree(pictures, ignore_errors=True)
+        raise
+    name, digest = f"questions of {title}", questions.sha256
+    before = run.record["choices"].get(name, {}).get("value", digest)
+    if before != digest:
+        raise OutputFolderError(
+            f"{plan.benchmarks[title].text} has changed since this run began",
+            where=str(plan.out),
+            hint="Give another --out to ask about it as it is now.",
+        )
+    run.choose(name, digest, "SHA-256 of what was asked and of its pictures")
+    return questions
 
 
 def _options(plan: EvalPlan) -> dict[str, Any]:
@@ -129,6 +136,8 @@ def _options(plan: EvalPlan) -> dict[str, Any]:
         "--max-new-tokens": plan.max_new_tokens,
         "--batch-size": plan.batch_size,
         "--device": plan.device,
+        "--trained-on": [str(folder) for folder in plan.trained_on],
+        "--judge": plan.judge and f"{plan.judge.name} at {resolve_url(plan.judge.base_url)}",
     }
 
 
@@ -138,11 +147,11 @@ def _inputs(plan: EvalPlan, sets: Mapping[str, QuestionSet]) -> dict[str, Path |
         inputs[f"questions of {title}"] = plan.benchmarks[title].place or title
         inputs[f"pictures of {title}"] = questions.pictures_sha256
     for name, who in plan.whos.items():
-        if who.target:
+        if who.kind == "server":
+            inputs[name] = f"{who.target} at {resolve_url(plan.server.base_url)}"
+        elif who.target:
             path = Path(who.target).expanduser()
             inputs[name] = path if path.exists() else who.target
-    if any(who.kind == "server" for who in plan.whos.values()):
-        inputs["server"] = resolve_url(plan.server.base_url)
     if plan.train is not None:
         inputs["--train"] = plan.train
     return inputs
@@ -169,7 +178,7 @@ def _ask(
         (title, name): answer_all(
             answerers[title][name],
             questions.questions,
-            _log(plan, name, title),
+            answer_file(plan, name, title),
             who=name,
             benchmark=title,
             progress=progress,
@@ -188,67 +197,4 @@ def _ask(
             name: score_answers(sets[title].questions, answers[title, name], candidates[title]) for name in plan.whos
         }
         for title in plan.benchmarks
-    }
-
-
-def _log(plan: EvalPlan, who: str, benchmark: str) -> Path:
-    return plan.out / "answers" / who.replace(":", "+") / f"{benchmark}.jsonl"
-
-
-def _conclude(
-    plan: EvalPlan,
-    run: Run,
-    sets: Mapping[str, QuestionSet],
-    answerers: Mapping[str, Mapping[str, Answerer]],
-    results: Results,
-) -> dict[str, Any]:
-    """Write answers.jsonl, scores.json and report.html, and close the run."""
-    scores = {
-        "format": SCORES_FORMAT,
-        "seed": plan.seed,
-        "answerers": {name: who.text for name, who in plan.whos.items()},
-        "benchmarks": {
-            title: {
-                **_describe(plan, sets[title]),
-                "decoding": {name: answerers[title][name].decoding for name in plan.whos},
-                **_scores(results[title], plan.seed),
-            }
-            for title in plan.benchmarks
-        },
-    }
-    with atomic_write(plan.out / "answers.jsonl", "wb") as stream:
-        for name in plan.whos:
-            for title in plan.benchmarks:
-                with _log(plan, name, title).open("rb") as log:
-                    shutil.copyfileobj(log, stream)
-    write_json(plan.out / SCORES_FILE, scores)
-    write_report(plan.out / "report.html", scores, run.record, results, answerers)
-    run.finish(questions={title: len(questions.questions) for title, questions in sets.items()})
-    return scores
-
-
-def _scores(results: Mapping[str, ScoredAnswers], seed: int) -> dict[str, Any]:
-    """Every answerer alone, and every two compared."""
-    return {
-        "answerers": {name: summarise(scored, seed) for name, scored in results.items()},
-        "differences": [
-            {"first": first, "second": second, **compare(results[first], results[second], seed)}
-            for first, second in combinations(results, 2)
-        ],
-    }
-
-
-def _describe(plan: EvalPlan, questions: QuestionSet) -> dict[str, Any]:
-    kinds = [question.answer_type for question in questions.questions]
-    return {
-        "benchmark": plan.benchmarks[questions.title].text,
-        "n": len(kinds),
-        "open": kinds.count("open"),
-        "closed": kinds.count("closed"),
-        "pictures": len({question.image for question in questions.questions}),
-        "pictures_sha256": questions.pictures_sha256,
-        "left_out": [asdict(fault) for fault in questions.faults],
-        "notes": list(questions.notes),
-        "license": questions.read.license,
-        "citation": questions.read.citation,
     }

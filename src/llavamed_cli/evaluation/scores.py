@@ -1,6 +1,17 @@
 """From answers to scores.json: both score sets, on all questions and on every stratum, with intervals.
 
-    scores of an answerer = {
+    scores.json = {"format", "seed", "answerers": {WHO: as typed}, "benchmarks": {TITLE: BENCHMARK}}
+    BENCHMARK = {
+      "benchmark": NAME:PATH as typed, "license", "citation", "notes": [sentence],
+      "n", "open", "closed": questions; "pictures", "pictures_sha256": of their names and bytes
+      "left_out": [{"where", "reason", "record_id"}]
+      "contamination": [{"trained_on", "not_compared": why not, or null, "pictures", "unread": of training,
+                         "tested", "same_bytes", "same_picture": of the benchmark's pictures,
+                         "shared": [{"image", "training_picture", "by", "bits"}], the first 50}]
+      "decoding": {WHO: in words}, "answerers": {WHO: SCORES}, "judge": see judge/relative.py, where there is one
+      "differences": [{"first", "second", "overall", "open", "closed"}]   the mean of first - second, with "p"
+    }
+    SCORES = {
       "overall": {"n", "pictures", "small", "strict": {"accuracy": INTERVAL}},
       "open":    {"n", "pictures", "small", "reference": {METRIC: INTERVAL}, "strict": {METRIC: INTERVAL}},
       "closed":  the same,
@@ -8,10 +19,10 @@
       "verdicts": {"yes": {"yes", "no", "unparsed"}, "no": ...},   reference answer, then what was answered
       "detection": {"abnormality" and "presence": {"n", "pictures", "small", "tp", "fn", "unread_positive",
                     "tn", "fp", "unread_negative", "sensitivity": INTERVAL, "specificity": INTERVAL}},
-      "by": {"question_type": {"PRES": {"overall", "open", "closed"}}, "organ": ..., "modality": ..., ...},
+      "by": {"question_type": {"PRES": {"overall", "open", "closed"}}, "organ": ..., "modality": ..., ...,
+             "training_picture": {"seen", "unseen"}},   whether the picture stands in training data that is known here
       "strata": {"n", "small"}   how many strata "by" holds, and how many of them are small
     }
-    difference of two = {"overall", "open", "closed"}, the mean of first - second, with "p" in each INTERVAL
     INTERVAL = {"value", "low", "high"} in percent, and "p"; METRICs as reference.py and strict.py name them
 
 A group without questions is left out; low, high and p are null where fewer than two pictures were asked about. "small"
@@ -23,7 +34,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.evaluation.scoring.detection import DetectionKind, detection_kinds, says_positive
@@ -53,9 +64,13 @@ STRATA: Mapping[str, Callable[[Question], tuple[str | None, ...]]] = {
 }
 
 
-def summarise(scored: ScoredAnswers, seed: int) -> dict[str, Any]:
-    """The scores of one answerer on one benchmark, as the module's docstring lays them out."""
-    by = _strata(scored, seed)
+def summarise(scored: ScoredAnswers, seed: int, seen: Collection[str] = ()) -> dict[str, Any]:
+    """The scores of one answerer on one benchmark, as the module's docstring lays them out.
+
+    Args:
+        seen: images that stand in training data too; the stratum "training_picture" holds them apart.
+    """
+    by = _strata(scored, seed, seen)
     blocks = [block["overall"] for strata in by.values() for block in strata.values()]
     return {
         **_groups(scored, None, seed),
@@ -165,12 +180,13 @@ def _detected(scored: ScoredAnswers, rows: list[tuple[int, bool, bool | None]], 
     return block
 
 
-def _strata(scored: ScoredAnswers, seed: int) -> dict[str, dict[str, Any]]:
+def _strata(scored: ScoredAnswers, seed: int, seen: Collection[str]) -> dict[str, dict[str, Any]]:
     """The groups of every stratum, for the properties in which the questions differ; a question may be in several."""
     import numpy as np
 
     result: dict[str, dict[str, Any]] = {}
-    for property_name, values in STRATA.items():
+    training = {"training_picture": lambda question: ("seen" if question.image in seen else "unseen",)}
+    for property_name, values in {**STRATA, **training}.items():
         rows: dict[str, array[int]] = defaultdict(lambda: array("q"))
         for place, question in enumerate(scored.questions):
             for name in values(question):

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from llavamed_cli.evaluation.headlines import DETECTION, OVERALL, REFERENCE, STRICT, Headline
+from llavamed_cli.evaluation.judge.table import judge_lines
 
 LABEL_WIDTH = 17
 CELL_WIDTH = 21
@@ -35,6 +36,9 @@ def _benchmark(title: str, read: Mapping[str, Any]) -> Iterator[str]:
             found = [headline.find(pair) for headline in STRICT]
             yield _row(f"  {pair['second']}", [cell(interval, signed=True) for interval in found])
             yield _row("", [p_value(interval) for interval in found])
+    if "judge" in read:
+        yield ""
+        yield from judge_lines(read["judge"])
     yield ""
     yield from notes(read)
     yield ""

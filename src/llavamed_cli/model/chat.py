@@ -176,21 +176,32 @@ class ChatFormat:
             text = text.replace(token, "")
         return text.strip()
 
-    def render(self, turns: Sequence[Turn], *, open_answer: bool) -> str:
+    def render(self, turns: Sequence[Turn], *, open_answer: bool, system: str | None = None) -> str:
         """The conversation as text; with `open_answer` it ends where the model is to answer.
 
         Raises DataError where the template itself refuses the conversation.
         """
-        return self._renderer.render(turns, open_answer=open_answer)
+        return self._renderer.render(turns, open_answer=open_answer, system=system)
 
-    def encode_prompt(self, turns: Sequence[Turn], image_lengths: Sequence[int]) -> tuple[int, ...]:
+    def encode_prompt(
+        self, turns: Sequence[Turn], image_lengths: Sequence[int], *, system: str | None = None
+    ) -> tuple[int, ...]:
         """Ids of a conversation whose last turn is the question to answer.
 
         Args:
             image_lengths: tokens of each picture, in the order of the markers.
+            system: a message that goes before it, in place of the template's own.
+
+        Raises:
+            DataError: the text holds a control token; or the template has no place for a system message.
         """
         self._check_text(turns)
-        ids, _ = self._tokenise(self.render(turns, open_answer=True), image_lengths)
+        if system is not None:
+            self._check_text([Turn(speaker="human", text=system)])
+        text = self.render(turns, open_answer=True, system=system)
+        if system is not None and system.strip() not in text:
+            raise DataError("this model's chat template has no place for a system message")
+        ids, _ = self._tokenise(text, image_lengths)
         return tuple(ids)
 
     def encode(self, turns: Sequence[Turn], image_lengths: Sequence[int]) -> Encoded:

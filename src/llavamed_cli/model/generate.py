@@ -1,16 +1,18 @@
-"""Answers from a LLaVA: greedy, so that the same question gets the same answer; many at once, or one as it comes.
+"""Answers from a LLaVA: greedy, so that the same question gets the same answer; many at once. One at a time, as it
+comes, is `running_answer`'s.
 
 An answer ends at the model's end token, or where its chat format has a text for that (`###`), before that text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llavamed_cli.model.answer_text import answer_of, answer_pieces, length_of_answer, stop_at
+from llavamed_cli.model.answer_text import answer_of, length_of_answer, stop_at
 from llavamed_cli.model.load import LoadedModel
+from llavamed_cli.model.yes_no import YesNo
 from llavamed_cli.records import Turn
 
 if TYPE_CHECKING:
@@ -20,19 +22,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation whose last turn asks; its `<image>` markers stand for `pictures`. None: blind."""
+    """A conversation whose last turn asks; its `<image>` markers stand for `pictures`. None: blind.
+
+    system: what the model is told beforehand; None leaves it to its chat format.
+    """
 
     turns: tuple[Turn, ...]
     pictures: tuple[Image, ...] = field(default=(), repr=False)
+    system: str | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer. confidence: geometric mean of its tokens' probabilities, the end marker's included."""
+    """An answer. confidence: geometric mean of its tokens' probabilities, the end marker's included.
+
+    Where it was watched as it came: yes_no, how its first token divides between the two; beginnings, what the answer
+    could have begun with, the likeliest first: token ids, what the format made the model write before included, and
+    the last one's probability.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     confidence: float
+    yes_no: YesNo | None = None
+    beginnings: tuple[tuple[tuple[int, ...], float], ...] = ()
 
 
 def answer_batch(loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[Generated]:
@@ -50,7 +63,7 @@ def answer_batch(loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_toke
             max_new_tokens=max_new_tokens,
             return_dict_in_generate=True,
             output_logits=True,
-            **_ending(loaded, start),
+            **ending(loaded, start),
         )
         # one step's logits are [batch, vocabulary]; of each only the chosen token's log-probability is kept
         chosen = torch.stack(
@@ -60,60 +73,20 @@ def answer_batch(loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_toke
             ],
             dim=1,
         )
-    return [_read(loaded, output.sequences[row, start:], chosen[row]) for row in range(len(prompts))]
+    return [read_answer(loaded, output.sequences[row, start:], chosen[row]) for row in range(len(prompts))]
 
 
-def stream_answer(loaded: LoadedModel, prompt: Prompt, *, max_new_tokens: int) -> Iterator[str]:
-    """Yield an answer's text in pieces as they are made; closing the iterator early stops the model."""
-    from threading import Event, Thread
-
-    import torch
-    from transformers import StoppingCriteria, TextIteratorStreamer
-
-    processor: Any = loaded.processor
-    streamer: Any = TextIteratorStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    stop = Event()
-    failures: list[BaseException] = []
-
-    class Stopped(StoppingCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            return torch.full((input_ids.shape[0],), stop.is_set(), dtype=torch.bool, device=input_ids.device)
-
-    def work() -> None:
-        model: Any = loaded.model
-        try:
-            inputs = _inputs(loaded, [prompt])
-            ending = _ending(loaded, inputs["input_ids"].shape[1])
-            ending["stopping_criteria"].append(Stopped())
-            with torch.inference_mode():
-                model.generate(
-                    **inputs,
-                    do_sample=False,
-                    num_beams=1,
-                    max_new_tokens=max_new_tokens,
-                    streamer=streamer,
-                    **ending,
-                )
-        except BaseException as error:  # handed to the caller's thread below
-            failures.append(error)
-            streamer.end()
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield from answer_pieces((piece for piece in streamer if piece), loaded.chat.shape)
-    finally:
-        stop.set()
-        thread.join()
-    if failures:
-        raise failures[0]
+def prompt_ids(loaded: LoadedModel, prompt: Prompt) -> tuple[int, ...]:
+    """A prompt as the model reads it, every picture expanded to its tokens. Raises DataError."""
+    lengths = [loaded.image_length] * len(prompt.pictures)
+    return loaded.chat.encode_prompt(prompt.turns, lengths, system=prompt.system)
 
 
 def _inputs(loaded: LoadedModel, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """input_ids and attention_mask [batch, longest], padded on the left; pixel_values [pictures, 3, height, width]."""
     import torch
 
-    rows = [loaded.chat.encode_prompt(p.turns, [loaded.image_length] * len(p.pictures)) for p in prompts]
+    rows = [prompt_ids(loaded, prompt) for prompt in prompts]
     longest = max(len(row) for row in rows)
     processor: Any = loaded.processor
     ids = torch.full((len(rows), longest), processor.tokenizer.pad_token_id, dtype=torch.long)
@@ -129,7 +102,7 @@ def _inputs(loaded: LoadedModel, prompts: Sequence[Prompt]) -> dict[str, torch.T
     return inputs
 
 
-def _ending(loaded: LoadedModel, start: int) -> dict[str, Any]:
+def ending(loaded: LoadedModel, start: int) -> dict[str, Any]:
     """What tells `generate` where answers end; `start` tokens are the prompt.
 
     Where a text ends them, the stand-ins in the folder's generation config (`ChatFormat.stop_token_ids`) are left out:
@@ -147,13 +120,19 @@ def _ending(loaded: LoadedModel, start: int) -> dict[str, Any]:
     }
 
 
-def _read(loaded: LoadedModel, tokens: torch.Tensor, log_probabilities: torch.Tensor) -> Generated:
-    """Cut an answer at its end marker; what follows it in a batch is padding."""
+def end_ids(loaded: LoadedModel) -> frozenset[int]:
+    """The tokens at which generation ends."""
     model: Any = loaded.model
     processor: Any = loaded.processor
+    ends = model.generation_config.eos_token_id if loaded.chat.shape.stop is None else processor.tokenizer.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [ends])
+
+
+def read_answer(loaded: LoadedModel, tokens: torch.Tensor, log_probabilities: torch.Tensor) -> Generated:
+    """Cut an answer at its end marker; what follows it in a batch is padding."""
+    processor: Any = loaded.processor
     shape = loaded.chat.shape
-    ends = model.generation_config.eos_token_id if shape.stop is None else processor.tokenizer.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
+    ends = end_ids(loaded)
     ids = tokens.tolist()
     length = next((index + 1 for index, token in enumerate(ids) if token in ends), len(ids))
     if shape.stop is not None:

@@ -49,6 +49,31 @@ def locate(where: str, *, weights: bool = True) -> Path:
     return folder
 
 
+def is_here(where: str) -> bool:
+    """Whether a model can be had without a network: a folder, or a name that the hub's cache holds wholly."""
+    named = hub_name(where)
+    if named is None:
+        return Path(where).expanduser().exists()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    name, revision = named
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=[*READ], ignore_patterns=[BELOW], local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return False
+    return any(Path(folder).glob("*.safetensors")) or any(Path(folder).glob(PICKLED))
+
+
+def cache_folder(name: str) -> Path:
+    """Where the hub's cache on this machine keeps the model `owner/name`."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+
 def _fetch(where: str, name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

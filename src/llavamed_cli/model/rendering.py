@@ -32,9 +32,9 @@ class Renderer:
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     template: str = field(repr=False)
 
-    def render(self, turns: Sequence[Turn], *, open_answer: bool) -> str:
+    def render(self, turns: Sequence[Turn], *, open_answer: bool, system: str | None = None) -> str:
         """Raises DataError where the template refuses the conversation."""
-        return self._render(turns, open_answer, typed=self._wants_parts)
+        return self._render(turns, open_answer, typed=self._wants_parts, system=system)
 
     def try_out(self, asking: Sequence[Turn], talking: Sequence[Turn]) -> str:
         """Render a question alone and one with its answer, so that a template that cannot be used says so at once.
@@ -73,10 +73,11 @@ class Renderer:
             except DataError:
                 return False
 
-    def _render(self, turns: Sequence[Turn], open_answer: bool, *, typed: bool) -> str:
-        messages = [
-            {"role": ROLES[turn.speaker], "content": _parts(turn.text) if typed else turn.text} for turn in turns
-        ]
+    def _render(self, turns: Sequence[Turn], open_answer: bool, *, typed: bool, system: str | None = None) -> str:
+        said = [(ROLES[turn.speaker], turn.text) for turn in turns]
+        if system is not None:
+            said.insert(0, ("system", system))
+        messages = [{"role": role, "content": _parts(text) if typed else text} for role, text in said]
         words: Any = self.tokenizer
         try:
             return str(

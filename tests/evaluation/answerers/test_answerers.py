@@ -1,4 +1,4 @@
-"""Majority, a file of answers, and how a local model is asked."""
+"""Majority, a file of answers, and how answerers are named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from llavamed_cli.errors import DataError, UsageError
 from llavamed_cli.evaluation.answerers.answerer import parse_who
 from llavamed_cli.evaluation.answerers.answers_file import AnswersFile
-from llavamed_cli.evaluation.answerers.local_model import PICTURES_AT_ONCE, LocalModel
 from llavamed_cli.evaluation.answerers.majority import Majority
 from llavamed_cli.progress import Silent
 from llavamed_cli.records import AnswerType, Question
@@ -79,36 +78,6 @@ def test_absent_answers_are_named_and_refused_or_wrong(tmp_path: Path) -> None:
 def test_broken_answers_are_named_by_line(tmp_path: Path, records: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         AnswersFile(write_answers(tmp_path, *records), [question("1")], "error", Silent())
-
-
-def local_model(batch_size: int, *, blind: bool = False) -> LocalModel:
-    def load() -> Any:
-        raise AssertionError("not needed to plan batches")
-
-    return LocalModel(load, blind=blind, max_new_tokens=8, batch_size=batch_size)
-
-
-def test_batches_hold_every_question_once_and_open_each_picture_in_one_stretch() -> None:
-    pictures = 2 * PICTURES_AT_ONCE + 5
-    asked = [question(f"{n}", image=f"{n * 7 % pictures}.png", text="x" * (n * 13 % 50)) for n in range(4 * pictures)]
-    batches = local_model(6).batches(asked)
-    assert sorted(q.id for batch in batches for q in batch) == sorted(q.id for q in asked)
-    assert max(len(batch) for batch in batches) == 6
-    held: dict[int, set[str]] = {}
-    order = {image: place for place, image in enumerate(dict.fromkeys(q.image for q in asked))}
-    stretches = [order[q.image] // PICTURES_AT_ONCE for batch in batches for q in batch]
-    assert stretches == sorted(stretches)
-    for stretch, q in zip(stretches, (q for batch in batches for q in batch), strict=True):
-        held.setdefault(stretch, set()).add(q.image)
-    assert max(len(images) for images in held.values()) == PICTURES_AT_ONCE
-    lengths = [len(q.text) for batch in batches for q in batch]
-    assert all(a <= b for a, b, s, t in zip(lengths, lengths[1:], stretches, stretches[1:], strict=False) if s == t)
-    assert local_model(6).batches(asked) == batches
-
-
-def test_a_blind_prompt_has_no_marker() -> None:
-    assert local_model(1).prompt(question("1")) == "<image>\nIs it?"
-    assert local_model(1, blind=True).prompt(question("1")) == "Is it?"
 
 
 @pytest.mark.parametrize(

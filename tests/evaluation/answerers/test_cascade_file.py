@@ -59,3 +59,11 @@ def test_a_fault_is_named_with_its_table(tmp_path: Path, old: str, new: str, mes
     assert old in WHOLE
     with pytest.raises(DataError, match=message):
         read_cascade(write(tmp_path, WHOLE.replace(old, new)))
+
+
+def test_the_example_is_whole(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "examples" / "cascade.toml"
+    (tmp_path / "pubmedclip").mkdir()
+    (tmp_path / "cascade.toml").write_bytes(example.read_bytes())
+    plan = read_cascade(tmp_path / "cascade.toml")
+    assert [expert.name for expert in plan.experts] == ["radiology", "microscopy"] and plan.served == "gpt-4o-mini"

@@ -118,7 +118,10 @@ def test_saying_it_again_costs_precision_and_gains_no_recall(reference: str, tim
 
 @given(prediction=sentences, reference=sentences, data=st.data())
 def test_repeating_a_word_never_raises_a_score(prediction: str, reference: str, data: st.DataObject) -> None:
-    """At its place or at the end, once the answer has it as often as the reference."""
+    """At its place or at the end, once the answer has it as often as the reference.
+
+    BLEU of pairs and longer is another matter: "lung lung left" becomes nearer to "lung lung lung" by a word in front.
+    """
     said = prediction.split()
     place = data.draw(st.integers(0, len(said) - 1))
     end = data.draw(st.sampled_from((place, len(said))))
@@ -129,7 +132,7 @@ def test_repeating_a_word_never_raises_a_score(prediction: str, reference: str, 
         (score_open(prediction, reference), score_open(again, reference)),
         (score_closed(prediction, reference), score_closed(again, reference)),
     ):
-        assert all(more[name] <= once[name] + 1e-9 for name in once)
+        assert all(more[name] <= once[name] + 1e-9 for name in once if name not in ("bleu_2", "bleu_3", "bleu_4"))
 
 
 @given(prediction=sentences, reference=sentences)

@@ -85,4 +85,4 @@ class EndpointModel:
             for fault, count in faults.items():
                 counted = "scored as it is" if fault == CUT else "counted as wrong"
                 self._progress.note(f"{asker.endpoint.model}: {count} question(s): {fault}; {counted}")
-            self._progress.note(f"{asker.endpoint.model}: {asker.purse.spent()['told']}")
+            self._progress.note(f"{asker.endpoint.model}: answered; this run so far: {asker.purse.spent()['told']}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, picture_folder, read_benchmark, training_part
 from llavamed_cli.benchmarks.reading import KnownAnswer
-from llavamed_cli.endpoint.asking import Asker, form_requests, open_asker
+from llavamed_cli.endpoint.asking import Asker, check_endpoint, form_requests, open_asker
+from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
+from llavamed_cli.endpoint.server import resolve_url
 from llavamed_cli.errors import UsageError
 from llavamed_cli.evaluation.answerers.answerer import Answerer, Who
 from llavamed_cli.evaluation.answerers.answers_file import AnswersFile
@@ -30,8 +34,8 @@ if TYPE_CHECKING:
     from llavamed_cli.model.clip import Clip
 
 JOURNAL = "journal.sqlite"
-NO_ANSWER_TOKENS = 16
-"""Tokens of a short answer, for estimates."""
+LIKELY_WRITTEN = 16
+"""Tokens of an answer in a few words, for estimates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,32 @@ def open_answerer(who: Who, of: Answering) -> Answerer:
         blind=who.blind,
         max_new_tokens=plan.max_new_tokens,
         batch_size=plan.batch_size,
+        crew=of.shelf.crew,
+        where=who.target,
     )
+
+
+def check_servers(plan: EvalPlan, progress: Progress) -> None:
+    """Find what would stop a server's answers at once, and say that pictures leave this machine.
+
+    Raises:
+        UsageError: as `check_endpoint` and `say_leaving` do.
+    """
+    for who in plan.whos.values():
+        if who.kind == "cascade":
+            cascade = read_cascade(Path(who.target))
+            if cascade.served is not None:
+                check_endpoint(plan.server.named(cascade.served, cascade.base_url))
+        if who.kind == "server":
+            check_endpoint(plan.server.named(who.target, plan.server.base_url))
+            if not who.blind:
+                say_leaving(
+                    urlsplit(resolve_url(plan.server.base_url)).netloc,
+                    progress,
+                    yes=plan.server.yes,
+                    interactive=plan.server.interactive,
+                    remembered=remembered_hosts(),
+                )
 
 
 def _open_cascade(who: Who, of: Answering) -> Cascade:
@@ -99,17 +128,17 @@ def _asker(
         server,
         QuestionMessages(blind=blind),
         most_written=of.plan.max_new_tokens,
-        likely_written=min(of.plan.max_new_tokens, NO_ANSWER_TOKENS),
+        likely_written=min(of.plan.max_new_tokens, LIKELY_WRITTEN),
     )
     return partial(open_asker, server, form, of.plan.out / JOURNAL, of.progress, noun="questions")
 
 
 def _closed_answers(of: Answering) -> list[str]:
     """Those of training, the most frequent first; of the benchmark itself where it has no training split."""
-    found = [text.strip().lower() for kind, text in of.known if kind == "closed"]
+    found = Counter(text.strip().lower() for kind, text in of.known if kind == "closed")
     if not found:
-        found = [one.answer.strip().lower() for one in of.questions if one.answer_type == "closed"]
-    return sorted(set(found), key=lambda text: (-found.count(text), text))
+        found = Counter(one.answer.strip().lower() for one in of.questions if one.answer_type == "closed")
+    return sorted(found, key=lambda text: (-found[text], text))
 
 
 def _training_questions(of: Answering) -> Sequence[Question]:
