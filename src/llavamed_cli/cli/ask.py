@@ -254,11 +254,12 @@ def _show(pictures: Sequence[Picture]) -> None:
 
 def _write_evidence(session: Session, file: Path, terminal: Terminal) -> None:
     """Where the last answer looked."""
-    from llavamed_cli.asking.evidence import evidence_map, write_overlay
+    from llavamed_cli.asking.evidence import evidence_map
+    from llavamed_cli.asking.overlay import write_overlay
     from llavamed_cli.asking.session import LocalSession
 
     if not isinstance(session, LocalSession) or session.last is None or session.asked is None:
         return
     found = evidence_map(session.loaded, session.asked, session.last.token_ids)
-    write_overlay(session.asked.pictures[0], found, file)
+    write_overlay(session.asked.pictures, found, file)
     terminal.note(f"evidence: {file}")

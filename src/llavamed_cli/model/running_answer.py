@@ -143,7 +143,7 @@ class RunningAnswer:
             with torch.inference_mode():
                 model.generate(
                     **inputs,
-                    past_key_values=cache,
+                    **{_cache_keyword(): cache},
                     do_sample=False,
                     num_beams=1,
                     max_new_tokens=self._decoding.max_new_tokens,
@@ -243,6 +243,14 @@ class _Watch:
 
     def end(self) -> None:
         """What `generate` calls when all is done."""
+
+
+def _cache_keyword() -> str:
+    """What `generate` calls the cache it is given: renamed in transformers 5.24, which warns of the old name."""
+    import transformers
+    from packaging.version import Version
+
+    return "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 
 
 def _reuse(
