@@ -38,7 +38,7 @@ def evaluate(
     limit: option.Limit = None,
     missing: option.Missing = "error",
     max_new_tokens: option.MaxNewTokens = 64,
-    batch_size: option.BatchSize = 16,
+    batch_size: option.BatchSize = None,
     base_url: option.BaseUrl = None,
     budget: option.Budget = None,
     price: option.Price = None,

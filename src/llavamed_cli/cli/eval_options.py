@@ -75,7 +75,14 @@ MaxNewTokens = Annotated[
     int, typer.Option(metavar="N", help="An answer's greatest length.", min=1, rich_help_panel=ANSWERING)
 ]
 BatchSize = Annotated[
-    int, typer.Option(metavar="N", help="Questions answered at once.", min=1, rich_help_panel=ANSWERING)
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Questions that a local model answers at once: 32 unless told, fewer where memory is short.",
+        min=1,
+        rich_help_panel=ANSWERING,
+        show_default=False,
+    ),
 ]
 BaseUrl = Annotated[
     str | None,

@@ -74,7 +74,7 @@ class RequestForm(Generic[Item]):
 
         The bound of what is read: tokenizers work on bytes or on characters, so no text has more tokens than bytes.
         """
-        messages = [{name: _utf8(value) for name, value in message.items()} for message in self.messages(item)]
+        messages = [{name: utf8(value) for name, value in message.items()} for message in self.messages(item)]
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         room = self.most_written + (THOUGHTS if self.reasoning else 0)
         body["max_completion_tokens" if self.reasoning or self.url == OPENAI_URL else "max_tokens"] = room
@@ -96,11 +96,11 @@ class RequestForm(Generic[Item]):
         )
 
 
-def _utf8(content: str | list[Part]) -> str | list[Part]:
+def utf8(content: str | list[Part]) -> str | list[Part]:
     """The content with a question mark for what UTF-8 cannot hold (a lone surrogate)."""
     if isinstance(content, str):
         return content.encode("utf-8", "replace").decode("utf-8")
-    return [part if is_picture(part) else {**part, "text": _utf8(part["text"])} for part in content]
+    return [part if is_picture(part) else {**part, "text": utf8(part["text"])} for part in content]
 
 
 def _contents(messages: Sequence[Message]) -> tuple[list[str], int]:

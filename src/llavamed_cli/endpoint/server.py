@@ -1,6 +1,7 @@
 """An OpenAI-compatible server, and what each of its faults means: ask again, leave this record out, or stop.
 
-The `openai` client's own retries are off for what is paid: each send is reserved and journaled, a retry too.
+The `openai` client's own retries are off for what is paid: each send is reserved and journaled, a retry too. It follows
+no redirection: a request that holds pictures goes to the address that was named, and to no other.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _LONG_CODES = ("context_length_exceeded", "exceed_context_size_error", "string_a
 _LONG_WORDS = ("context length", "context size", "context window", "maximum context", "too long", "too many tokens")
 _REFUSED_CODES = ("content_filter", "content_policy_violation", "invalid_prompt")
 _NO_MONEY_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+ADDRESS = "Check --base-url, which usually ends in /v1."
 GO_ON = "What was paid for is kept: the same command goes on from there."
 
 
@@ -76,7 +78,9 @@ class Endpoint:
     def told(self) -> str:
         """The server's name without anything that may be secret."""
         parts = urlsplit(self.url)
-        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname or self.url)
+        host = str(parts.hostname or self.url)
+        host = f"[{host}]" if ":" in host else host
+        return f"{host}:{parts.port}" if parts.port else host
 
     def ask(self, request: Request) -> tuple[Answered, Mapping[str, str]]:
         """Send one request, once; the answer, and the headers it came with.
@@ -97,34 +101,37 @@ class Endpoint:
 
     @contextmanager
     def streaming(self, body: Mapping[str, Any]) -> Iterator[Iterator[Any]]:
-        """The chunks of a chat completion as they come, of a request that is sent once.
+        """The chunks of a chat completion as they come, of a request that is sent once. They are as the server sent
+        them: nothing has checked their fields.
 
         Raises:
             PassingError: it may be sent again, if nothing has come yet. EndpointError: nothing will come of it.
         """
-        with self.once() as client, self._whole_stream():
+        with self.once() as client:
             stream: Any = client.chat.completions.create(**body, stream=True)
             try:
-                kind = stream.response.headers.get("content-type", "")
-                if "event-stream" not in kind:
-                    stream.response.read()
-                    found = describe_body(self.hidden(stream.response.text))
-                    raise PassingError(f"{self.told} answered {found} in place of a stream")
-                yield stream
+                yield self._chunks(stream)
             finally:
                 stream.close()
 
-    @contextmanager
-    def _whole_stream(self) -> Iterator[None]:
-        """What the client lets through when a stream breaks off (its HTTP library's faults, JSON cut short)."""
+    def _chunks(self, stream: Any) -> Iterator[Any]:
+        """A stream, with what the client lets through when one breaks off (its HTTP library's faults, JSON cut short)."""
         import openai
 
         try:
-            yield
-        except (openai.OpenAIError, PassingError, LlavamedError):
+            if "event-stream" not in stream.response.headers.get("content-type", ""):
+                found = describe_body(self.hidden(next(stream.response.iter_text(), "")))
+                raise EndpointError(f"the server answered {found} in place of a stream", where=self.told, hint=ADDRESS)
+            yield from stream
+        except openai.APIError as error:
+            if type(error) is openai.APIError:  # an event that tells of an error, after the status said all is well
+                what = f"{self.told} broke off: {self.quoted(first_line(error))}"
+                raise (PassingError(what) if _may_pass(error.code) else EndpointError(what)) from error
+            raise
+        except LlavamedError:
             raise
         except Exception as error:
-            raise PassingError(f"{self.told} broke its answer off: {self.hidden(first_line(error))}") from error
+            raise PassingError(f"{self.told} broke its answer off: {self.quoted(first_line(error))}") from error
 
     @contextmanager
     def free(self) -> Iterator[openai.OpenAI]:
@@ -183,9 +190,11 @@ class Endpoint:
         advice = {
             401: f"Is {KEY_VARIABLE} this server's key? {GO_ON}",
             403: f"May this key use the model? {GO_ON}",
-            404: "Check the model's name and --base-url, which usually ends in /v1.",
-            405: "Check --base-url, which usually ends in /v1.",
+            404: f"Check the model's name. {ADDRESS}",
+            405: ADDRESS,
         }
+        if 300 <= status < 400:
+            advice[status] = "It sends the request on to another address, which is not followed: name that one instead."
         return EndpointError(
             f"the server answered {status} to the model {self.model}: {said}",
             where=self.told,
@@ -195,12 +204,22 @@ class Endpoint:
     def _said(self, error: openai.APIStatusError, body: dict[str, Any]) -> str:
         message = body.get("message")
         if isinstance(message, str) and message.strip():
-            return self.hidden(" ".join(message.split())[:QUOTED])
+            return self.quoted(message)
         return self.hidden(describe_body(error.response.text))
+
+    def quoted(self, text: str) -> str:
+        """The beginning of what a server said, on one line, without the key and without what could steer a terminal."""
+        signs = "".join(sign if sign.isprintable() else " " for sign in self.hidden(text[: 10 * QUOTED]))
+        return " ".join(signs.split())[:QUOTED]
 
     def hidden(self, text: str) -> str:
         """`text` without the key, which some servers repeat."""
         return text if self._secret == NO_KEY else text.replace(self._secret, "[key]")
+
+
+def _may_pass(code: object) -> bool:
+    """Whether an error told within a stream, where no status can be, is one that passes."""
+    return str(code) == "429" or (str(code).isdecimal() and 500 <= int(str(code)) < 600)
 
 
 def record_fault(status: int, code: str, said: str) -> tuple[str, str] | None:
@@ -231,13 +250,18 @@ def require_key(model: str, url: str) -> str:
             f"{KEY_VARIABLE} is not set, and {model} is asked at OpenAI",
             hint=f"export {KEY_VARIABLE}=..., or name another server with --base-url.",
         )
-    parts = urlsplit(url)
+    no_address = UsageError(f"--base-url {url} is no address", hint="It looks like http://127.0.0.1:8000/v1.")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise no_address from None
     if parts.username or parts.password:
         raise UsageError(
             "--base-url holds a name or a password, which run.json would keep", hint=f"Put it into {KEY_VARIABLE}."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--base-url {url} is no address", hint="It looks like http://127.0.0.1:8000/v1.")
+        raise no_address
     return secret or NO_KEY
 
 
@@ -253,6 +277,7 @@ def open_endpoint(model: str, url: str, *, answer_seconds: float) -> Iterator[En
             base_url=url,
             max_retries=0,
             timeout=openai.Timeout(answer_seconds, connect=CONNECT_SECONDS),
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
     except (openai.OpenAIError, ValueError) as error:
         raise LlavamedError(first_line(error)) from error

@@ -49,6 +49,7 @@ class EvalPlan:
     train: training questions of the benchmark's form, for answerers that know them, where its file has none.
     limit: ask only the first questions of each benchmark.
     missing: whether a question that cannot be asked refuses the run or is left out.
+    batch_size: questions that a local model answers at once; None leaves it to it.
     server: how servers are asked, by WHO that are models of one.
     judge: who rates open answers, if anyone does.
     trained_on: folders of training pictures in which the benchmarks' are looked for.
@@ -62,7 +63,7 @@ class EvalPlan:
     limit: int | None
     missing: Missing
     max_new_tokens: int
-    batch_size: int
+    batch_size: int | None
     device: str
     seed: int
     server: ServerOptions = ServerOptions()

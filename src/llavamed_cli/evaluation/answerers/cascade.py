@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FINDINGS_NAMED = 3
 DESCRIPTION_TOKENS = 256
+AT_ONCE = 32
+"""Questions answered at once by a text model on this machine."""
 
 
 class Cascade:
@@ -72,13 +74,18 @@ class Cascade:
         if self._plan.served is not None:
             yield from self._served(batch)
             return
-        from llavamed_cli.model.generate import Prompt, answer_batch
+        from llavamed_cli.model.answer_many import answer_many
+        from llavamed_cli.model.generate import Prompt
 
         model = self._load_model(str(self._plan.answerer))
-        for question in batch:
-            prompt = Prompt((Turn(speaker="human", text=self.prompt(question).replace(IMAGE_MARKER, "")),))
-            (made,) = answer_batch(model, [prompt], max_new_tokens=self._max_new_tokens)
-            yield Answer(question_id=question.id, text=made.text, confidence=made.confidence)
+        for start in range(0, len(batch), AT_ONCE):
+            some = batch[start : start + AT_ONCE]
+            asked = [self.prompt(question).replace(IMAGE_MARKER, "") for question in some]
+            prompts = [Prompt((Turn(speaker="human", text=text),)) for text in asked]
+            for question, made in zip(
+                some, answer_many(model, prompts, max_new_tokens=self._max_new_tokens), strict=True
+            ):
+                yield Answer(question_id=question.id, text=made.text, confidence=made.confidence)
 
     def _served(self, batch: Sequence[Question]) -> Iterator[Answer | None]:
         assert self._open_asker is not None
