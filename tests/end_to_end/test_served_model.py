@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 STARTS_WITHIN = 120
 """Seconds."""
@@ -72,3 +73,32 @@ def test_a_served_model_answers_as_it_does_here(
     assert said[f"blind:{name}"] == said[f"blind:{name}-2"]
     assert len(set(said[f"blind:{name}"].values())) > 3, "else equal answers mean little"
     assert said[name] != said[f"blind:{name}"]
+
+
+@pytest.mark.slow
+def test_ask_streams_from_a_served_model_what_it_says_here(
+    served: str, tiny_model: Path, llavamed: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = 0
+    for number in range(6):
+        picture = tmp_path / f"{number}.png"
+        Image.effect_noise((40, 30), 40 + 20 * number).convert("RGB").save(picture)
+        command = (
+            "ask",
+            picture,
+            f"What is shown in {number}?",
+            "--model",
+            tiny_model,
+            "--max-new-tokens",
+            8,
+            "--quiet",
+        )
+        here = llavamed(*command)
+        assert here.code == 0, here.stderr
+        said = here.stdout.strip().rstrip("\ufffd").strip()  # the limit may cut a character in half
+        if said:
+            there = llavamed(*command, "--base-url", served)
+            assert there.code == 0, there.stderr
+            assert there.stdout.strip() == said
+            words += 1
+    assert words, "the model said nothing, which proves nothing"
