@@ -102,3 +102,21 @@ def test_ask_streams_from_a_served_model_what_it_says_here(
             assert there.stdout.strip() == said
             words += 1
     assert words, "the model said nothing, which proves nothing"
+
+
+@pytest.mark.slow
+def test_a_served_model_is_asked_as_one_here_is(
+    served: str, tiny_model: Path, llavamed: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A conversation's first answer, about one picture and about two, word for word; streamed by that server."""
+    from PIL import Image
+
+    files = [tmp_path / "green.png", tmp_path / "red.png"]
+    for file in files:
+        Image.new("RGB", (60, 40), file.stem).save(file)
+    for shown in (files[:1], files):
+        asked = ("ask", *shown, "What is seen?", "--model", tiny_model, "--max-new-tokens", 8, "--json", "--quiet")
+        here, there = llavamed(*asked, "--device", "cpu"), llavamed(*asked, "--base-url", served)
+        assert here.code == there.code == 0, here.stderr + there.stderr
+        one, other = json.loads(here.stdout), json.loads(there.stdout)
+        assert (one["answer"], one["finish"], one["tokens"]) == (other["answer"], other["finish"], other["tokens"])

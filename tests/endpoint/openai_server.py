@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,6 +74,10 @@ class ScriptedServer:
         self.usage = True
         self.stream_cut: int | None = None
         self.stream_seconds = 0.0
+        self.events: Callable[[dict[str, Any]], Iterable[Any]] | None = None
+        """What a stream sends instead: objects, bytes as they are, or seconds to wait."""
+        self.wire: list[bytes] = []
+        """All that came, line by line: a request's first line, its headers, its body."""
         self.polls_until_done = 1
         self.seconds = seconds
         self.honours_keys = honours_keys
@@ -299,11 +303,15 @@ class _Handler(BaseHTTPRequestHandler):
         scripted = self.server.scripted
         with scripted.lock:
             scripted.seen_headers.append({name.lower(): value for name, value in self.headers.items()})
+            scripted.wire.append(f"{self.requestline}\n{self.headers}".encode() + body)
         if path == "/v1/chat/completions":
             asked = json.loads(body)
             fault = scripted.chat(asked, self.headers.get("Idempotency-Key") or repr(asked))
             if asked.get("stream") and fault.status == 200 and isinstance(fault.body, str) and fault.body[:1] == "{":
-                self._stream(json.loads(fault.body), scripted, logprobs=asked.get("logprobs", False))
+                if scripted.events is not None:
+                    self._send_events(scripted.events(asked))
+                else:
+                    self._stream(json.loads(fault.body), scripted, logprobs=asked.get("logprobs", False))
             else:
                 self._answer(fault)
         else:
@@ -328,11 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, completion: dict[str, Any], scripted: ScriptedServer, *, logprobs: bool) -> None:
         """A completion as server-sent events, a word each; `stream_cut` ends it there, without an end."""
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
+        self._begin_stream()
         text = completion["choices"][0]["message"]["content"]
         words = re.findall(r"\S+\s*", text)
         for number, word in enumerate(words):
@@ -350,6 +354,24 @@ class _Handler(BaseHTTPRequestHandler):
         last = {"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}
         self._event({**completion, "object": "chat.completion.chunk", "choices": [last]})
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def _begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+    def _send_events(self, events: Iterable[Any]) -> None:
+        self._begin_stream()
+        for event in events:
+            if isinstance(event, float):
+                time.sleep(event)
+            elif isinstance(event, bytes):
+                self.wfile.write(b"data: " + event + b"\n\n")
+                self.wfile.flush()
+            else:
+                self._event(event)
 
     def _event(self, value: dict[str, Any]) -> None:
         self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from llavamed_cli.endpoint.requests import OPENAI_URL
-from llavamed_cli.endpoint.server import Endpoint, record_fault, resolve_url
+from llavamed_cli.endpoint.server import Endpoint, record_fault, require_key, resolve_url
+from llavamed_cli.errors import UsageError
 
 
 def test_the_address_is_the_one_given_or_the_environments_or_openais(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +19,17 @@ def test_the_address_is_the_one_given_or_the_environments_or_openais(monkeypatch
 def test_a_password_in_the_address_is_not_told() -> None:
     assert Endpoint(None, "https://me:secret@host:8443/v1", "m", "none").told == "host:8443"  # type: ignore[arg-type]
     assert Endpoint(None, "https://host/v1", "m", "none").told == "host"  # type: ignore[arg-type]
+    assert Endpoint(None, "http://[::1]:8000/v1", "m", "none").told == "[::1]:8000"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:abc/v1", "http://localhost:99999/v1", "http://[::1/v1", "ftp://x", "x", "http://me:pw@h:x/"],
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(UsageError) as told:
+        require_key("m", url)
+    assert "pw" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llavamed_cli.errors import UsageError
+from llavamed_cli.model.answer_room import answer_room
 from llavamed_cli.model.generate import Prompt, prompt_ids
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ METHOD = "occlusion"
 CELLS = 8
 """Parts along a picture's longer side."""
 AT_ONCE = 8
-"""Covered pictures in a batch."""
+"""Covered prompts in a batch, at most; fewer where the memory holds fewer."""
+SPARE = 2
+"""A picture is taken down to no less than this many times the model's view: a film of 36 megapixels would be scaled
+for every part, which takes longer than the model does."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Evidence:
 
     maps: of each picture, float [rows, columns]: how far covering a part lowers the answer's log-probability, in nats
         (above 0: the answer leans on it; below: it speaks against).
-    seen: bool [rows, columns]: whether any pixel of a part reaches the model.
-    log_probability: of the answer with nothing covered.
+    seen: bool [rows, columns]: whether a part reaches the model; what does not is 0 in its map.
+    log_probability: of the answer with nothing covered. (A large picture is first taken down, see SPARE.)
     """
 
     maps: tuple[numpy.ndarray, ...] = field(repr=False)
@@ -49,27 +54,36 @@ def evidence_map(loaded: LoadedModel, prompt: Prompt, answer_ids: Sequence[int])
     """Cover every part of every picture in turn.
 
     Args:
-        answer_ids: the answer's tokens, its end marker included, of which there is at least one.
+        answer_ids: the answer's tokens, its end marker included.
+
+    Raises:
+        UsageError: no picture, or an answer without a token.
     """
     import numpy
 
-    pixels = loaded.pixels(list(prompt.pictures))
+    if not prompt.pictures:
+        raise UsageError("a map of evidence needs a picture")
+    if not answer_ids:
+        raise UsageError("there is no answer whose evidence could be shown")
+    view = min(loaded.pixels([prompt.pictures[0]]).shape[-2:])
+    pictures = [_taken_down(picture, view) for picture in prompt.pictures]
+    at_once = _at_once(loaded, prompt, answer_ids)
+    pixels = loaded.pixels(pictures)
     whole = float(_log_probabilities(loaded, prompt, answer_ids, pixels[None])[0])
     maps, seen = [], []
-    for number, picture in enumerate(prompt.pictures):
+    for number, picture in enumerate(pictures):
         rows, columns = grid_of(picture.size)
         drops = numpy.zeros((rows, columns), dtype=numpy.float32)
-        reached = numpy.zeros((rows, columns), dtype=bool)
-        places = [(row, column) for row in range(rows) for column in range(columns)]
-        for start in range(0, len(places), AT_ONCE):
-            some = places[start : start + AT_ONCE]
+        reached = _seen(loaded, picture.size)
+        places = [(int(row), int(column)) for row, column in zip(*numpy.nonzero(reached), strict=True)]
+        for start in range(0, len(places), at_once):
+            some = places[start : start + at_once]
             covered = loaded.pixels([cover(picture, place, (rows, columns)) for place in some])
             shown = pixels[None].repeat(len(some), 1, 1, 1, 1)
             shown[:, number] = covered
             found = _log_probabilities(loaded, prompt, answer_ids, shown)
-            for place, one, value in zip(some, covered, found.tolist(), strict=True):
-                reached[place] = bool((one != pixels[number]).any()) or _reaches(loaded, picture, place, pixels[number])
-                drops[place] = whole - value if reached[place] else 0.0
+            for place, value in zip(some, found.tolist(), strict=True):
+                drops[place] = whole - value
         maps.append(drops)
         seen.append(reached)
     return Evidence(tuple(maps), tuple(seen), whole)
@@ -79,7 +93,8 @@ def grid_of(size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of parts that are nearly square. size: width and height."""
     width, height = size
     longer = max(width, height)
-    return max(1, round(CELLS * height / longer)), max(1, round(CELLS * width / longer))
+    cells = min(CELLS, longer)
+    return max(1, round(cells * height / longer)), max(1, round(cells * width / longer))
 
 
 def cell_box(size: tuple[int, int], place: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -99,14 +114,36 @@ def cover(picture: Image, place: tuple[int, int], grid: tuple[int, int]) -> Imag
     return covered
 
 
-def _reaches(loaded: LoadedModel, picture: Image, place: tuple[int, int], pixels: torch.Tensor) -> bool:
-    """Whether a part that its cover did not change reaches the model: whether its negative would."""
-    from PIL import ImageOps
+def _taken_down(picture: Image, view: int) -> Image:
+    """A picture of the same shape, by whole factors. view: pixels along the shorter side of what the model takes."""
+    factor = min(picture.size) // (SPARE * view)
+    return picture.reduce(factor) if factor > 1 else picture
 
-    box = cell_box(picture.size, place, grid_of(picture.size))
-    other = picture.copy()
-    other.paste(ImageOps.invert(picture.crop(box)), box)
-    return bool((loaded.pixels([other])[0] != pixels).any())
+
+def _at_once(loaded: LoadedModel, prompt: Prompt, answer_ids: Sequence[int]) -> int:
+    length = len(prompt_ids(loaded, prompt)) + len(answer_ids)
+    return max(1, min(AT_ONCE, answer_room(loaded).read // length))
+
+
+def _seen(loaded: LoadedModel, size: tuple[int, int]) -> numpy.ndarray:
+    """Which parts of a picture of this size make up half of any pixel of the model's view, tried in black and white.
+
+    Half, because a picture may be scaled before it is cropped, and then a little of what is cut away is in the edge.
+    """
+    import numpy
+    from PIL import Image
+
+    dark = Image.new("RGB", size)
+    black, white = loaded.pixels([dark, Image.new("RGB", size, "white")]).mean(1)
+    span = white - black  # [height, width]: none where the view is padding
+    picture = span > span.max() / 10
+    seen = numpy.zeros(grid_of(size), dtype=bool)
+    for place in numpy.ndindex(*seen.shape):
+        lit = dark.copy()
+        lit.paste((255, 255, 255), cell_box(size, place, seen.shape))
+        share = (loaded.pixels([lit])[0].mean(0) - black)[picture] / span[picture]
+        seen[place] = bool(share.max() >= 0.5)
+    return seen
 
 
 def _log_probabilities(

@@ -88,7 +88,8 @@ EvidenceFile = Annotated[
     typer.Option(
         "--evidence",
         metavar="FILE.png",
-        help="Where the answer looked, as an overlay. It shows what moved the answer, not that it is right.",
+        help="Where the answer looked, by occlusion, as an overlay. It shows what moved the answer, not that it is "
+        "right; what is there twice may leave no trace.",
         show_default=False,
         rich_help_panel=SHOWN,
     ),

@@ -74,7 +74,7 @@ class RequestForm(Generic[Item]):
 
         The bound of what is read: tokenizers work on bytes or on characters, so no text has more tokens than bytes.
         """
-        messages = [{name: utf8(value) for name, value in message.items()} for message in self.messages(item)]
+        messages = [{name: utf8_content(value) for name, value in message.items()} for message in self.messages(item)]
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         room = self.most_written + (THOUGHTS if self.reasoning else 0)
         body["max_completion_tokens" if self.reasoning or self.url == OPENAI_URL else "max_tokens"] = room
@@ -96,10 +96,15 @@ class RequestForm(Generic[Item]):
         )
 
 
-def utf8(content: str | list[Part]) -> str | list[Part]:
-    """The content with a question mark for what UTF-8 cannot hold (a lone surrogate)."""
+def utf8(text: str) -> str:
+    """The text with a question mark for what UTF-8 cannot hold (a lone surrogate)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def utf8_content(content: str | list[Part]) -> str | list[Part]:
+    """A message's content, its texts by `utf8`."""
     if isinstance(content, str):
-        return content.encode("utf-8", "replace").decode("utf-8")
+        return utf8(content)
     return [part if is_picture(part) else {**part, "text": utf8(part["text"])} for part in content]
 
 

@@ -115,7 +115,7 @@ class Endpoint:
                 stream.close()
 
     def _chunks(self, stream: Any) -> Iterator[Any]:
-        """A stream, with what the client lets through when one breaks off (its HTTP library's faults, JSON cut short)."""
+        """A stream; what the client lets through when one breaks off (HTTP faults, JSON cut short) as our faults."""
         import openai
 
         try:
@@ -250,10 +250,11 @@ def require_key(model: str, url: str) -> str:
             f"{KEY_VARIABLE} is not set, and {model} is asked at OpenAI",
             hint=f"export {KEY_VARIABLE}=..., or name another server with --base-url.",
         )
-    no_address = UsageError(f"--base-url {url} is no address", hint="It looks like http://127.0.0.1:8000/v1.")
+    told = "" if "@" in url else f" {url}"
+    no_address = UsageError(f"--base-url{told} is no address", hint="It looks like http://127.0.0.1:8000/v1.")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # read for its ValueError
     except ValueError:
         raise no_address from None
     if parts.username or parts.password:
