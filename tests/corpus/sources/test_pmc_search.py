@@ -67,7 +67,8 @@ def test_ncbis_rate_is_kept(key: str | None, interval: float, pmc: Any, answers:
     service = SearchService(url=pmc.url, key=key, patience=patience)
     search_articles("lung", answers, service, Silent())
     times = [request.at for request in pmc.log]
-    assert len(times) == 4 and all(later - earlier > 0.97 * interval for earlier, later in pairwise(times))
+    assert len(times) == 4 and times[-1] - times[0] > 0.97 * 3 * interval
+    assert all(later - earlier > 0.7 * interval for earlier, later in pairwise(times))  # a busy machine takes one late
     assert ("api_key" in pmc.log[0].form) == (key is not None)
 
 
