@@ -56,8 +56,17 @@ def test_several_questions_are_asked_anew(llavamed: Run, serve: Any, picture: Pa
         (("--model", "openai:gpt-4o", "--yes"), "OPENAI_API_KEY is not set"),
         (("--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--evidence", "map.png"), "--evidence"),
         (("--base-url", "nonsense", "--model", "m", "--yes"), "is no address"),
+        (("--base-url", "http://[::1/v1", "--model", "m", "--yes"), "is no address"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before(llavamed: Run, picture: Path, arguments: Any, said: str) -> None:
     outcome = llavamed("ask", picture, "What?", *arguments)
     assert outcome.code == 2 and said in outcome.stderr, outcome.stderr
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@192.0.2.1:abc/v1", "http://me:hunter2@192.0.2.1/v1"])
+def test_a_password_in_an_address_is_neither_shown_nor_kept(llavamed: Run, picture: Path, address: str) -> None:
+    outcome = llavamed("ask", picture, "What?", "--model", "m", "--base-url", address, "--yes")
+    assert outcome.code == 2 and "hunter2" not in outcome.stdout + outcome.stderr
+    kept = picture.parent / "config"
+    assert not any(b"hunter2" in file.read_bytes() for file in kept.rglob("*") if file.is_file())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from llavamed_cli.files import require_file
 if TYPE_CHECKING:
     from llavamed_cli.asking.choice_of_model import ChosenModel
     from llavamed_cli.asking.served import ServedModel
-    from llavamed_cli.asking.session import LocalSession, Session
+    from llavamed_cli.asking.session import Session
     from llavamed_cli.model.decoding import Decoding
     from llavamed_cli.model.picture import Picture, View
     from llavamed_cli.model.precision import Choice
@@ -107,50 +108,30 @@ def ask(
         _show(pictures)
     began = time.perf_counter()
     declined = False
-    with ExitStack() as opened:
-        choices: dict[str, Choice] = {}
-        if served is not None:
-            from llavamed_cli.asking.remote import open_remote
-
-            _say_leaving(served, yes, terminal)
-            session: Session = opened.enter_context(
-                open_remote(served.name, served.url, decoding=decoding, system=system)
-            )
-            where = f"{served.name} at {served.url}"
-        else:
-            terminal.quiet_libraries()
-            where = _choose(model, yes, terminal).where
-            session = local = _open_session(where, device, precision, decoding, system, terminal)
-            choices = local.loaded.choices
+    with _open_session(served, model, device, precision, decoding, system, yes, terminal) as opened:
+        session = opened.session
         session.talk = session.talk.showing(pictures)
         common = Answering(
-            model=where,
-            choices=choices,
+            model=opened.where,
+            choices=opened.choices,
             pictures=pictures,
             load=time.perf_counter() - began,
             decline_below=decline_below,
         )
-        opened.callback(say_notice, terminal)
-        for number, text in enumerate(questions):
-            if number:
-                session.talk = session.talk.begun_again()
-            declined |= not answer(session, text, common, terminal, several=len(questions) > 1)
-        if talks:
-            options_given = ["--model", model or where, *(["--base-url", base_url] if base_url else [])]
-            _converse(session, sorted_words.pictures, view, options_given, terminal)
-        if evidence is not None:
-            _write_evidence(session, evidence, terminal)
+        try:
+            for number, text in enumerate(questions):
+                if number:
+                    session.talk = session.talk.begun_again()
+                declined |= not answer(session, text, common, terminal, several=len(questions) > 1)
+            if talks:
+                options_given = ["--model", model or opened.where, *(["--base-url", base_url] if base_url else [])]
+                _converse(session, sorted_words.pictures, view, options_given, terminal)
+            if evidence is not None:
+                _write_evidence(session, evidence, terminal)
+        finally:
+            say_notice(terminal)
     if declined:
         raise typer.Exit(DECLINED)
-
-
-def _say_leaving(served: ServedModel, yes: bool, terminal: Terminal) -> None:
-    from urllib.parse import urlsplit
-
-    from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
-
-    host = urlsplit(served.url).netloc
-    say_leaving(host, terminal, yes=yes, interactive=terminal.is_read, remembered=remembered_hosts())
 
 
 def _converse(session: Session, places: Sequence[str], view: View, options: Sequence[str], terminal: Terminal) -> None:
@@ -223,14 +204,43 @@ def _choose(model: str | None, yes: bool, terminal: Terminal) -> ChosenModel:
     return make_ready(choose_model(model, config_folder()), yes=yes, confirm=confirm, progress=terminal)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """Who answers, where that is, and what was chosen for it."""
+
+    session: Session
+    where: str
+    choices: dict[str, Choice]
+
+
+@contextmanager
 def _open_session(
-    where: str, device: str, precision: str, decoding: Decoding, system: str | None, terminal: Terminal
-) -> LocalSession:
+    served: ServedModel | None,
+    model: str | None,
+    device: str,
+    precision: str,
+    decoding: Decoding,
+    system: str | None,
+    yes: bool,
+    terminal: Terminal,
+) -> Iterator[_Opened]:
+    """A server's model, once the person knows that pictures leave for it; else one on this machine."""
+    if served is not None:
+        from llavamed_cli.asking.remote import open_remote
+        from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
+
+        with open_remote(served.name, served.url, decoding=decoding, system=system) as remote:
+            host, remembered = remote.endpoint.told, remembered_hosts()
+            say_leaving(host, terminal, yes=yes, interactive=terminal.is_read, remembered=remembered)
+            yield _Opened(remote, f"{served.name} at {served.url}", {})
+        return
+    terminal.quiet_libraries()
+    where = _choose(model, yes, terminal).where
     from llavamed_cli.asking.session import LocalSession
     from llavamed_cli.model.load import load_model
 
     loaded = load_model(where, device=device, precision=precision, progress=terminal)
-    return LocalSession(loaded, decoding=decoding, system=system)
+    yield _Opened(LocalSession(loaded, decoding=decoding, system=system), where, loaded.choices)
 
 
 def _check_evidence(file: Path, questions: Sequence[str], served: ServedModel | None) -> None:

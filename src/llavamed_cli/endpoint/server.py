@@ -76,11 +76,8 @@ class Endpoint:
 
     @property
     def told(self) -> str:
-        """The server's name without anything that may be secret."""
-        parts = urlsplit(self.url)
-        host = str(parts.hostname or self.url)
-        host = f"[{host}]" if ":" in host else host
-        return f"{host}:{parts.port}" if parts.port else host
+        """See `told_host`."""
+        return told_host(self.url)
 
     def ask(self, request: Request) -> tuple[Answered, Mapping[str, str]]:
         """Send one request, once; the answer, and the headers it came with.
@@ -231,6 +228,14 @@ def record_fault(status: int, code: str, said: str) -> tuple[str, str] | None:
     if status == 413 or code in _LONG_CODES or any(words in said.lower() for words in _LONG_WORDS):
         return TOO_LONG, said
     return None
+
+
+def told_host(url: str) -> str:
+    """A server's name, with its port, without anything that may be secret. url: one that `require_key` takes."""
+    parts = urlsplit(url)
+    host = str(parts.hostname or url)
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{parts.port}" if parts.port else host
 
 
 def resolve_url(base_url: str | None) -> str:

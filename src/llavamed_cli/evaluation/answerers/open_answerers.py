@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from llavamed_cli.benchmarks.open_benchmark import BenchmarkName, picture_folder, read_benchmark, training_part
 from llavamed_cli.benchmarks.reading import KnownAnswer
 from llavamed_cli.endpoint.asking import Asker, check_endpoint, form_requests, open_asker
 from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
-from llavamed_cli.endpoint.server import resolve_url
+from llavamed_cli.endpoint.server import resolve_url, told_host
 from llavamed_cli.errors import UsageError
 from llavamed_cli.evaluation.answerers.answerer import Answerer, Who
 from llavamed_cli.evaluation.answerers.answers_file import AnswersFile
@@ -100,7 +99,7 @@ def check_servers(plan: EvalPlan, progress: Progress) -> None:
             check_endpoint(plan.server.named(who.target, plan.server.base_url))
             if not who.blind:
                 say_leaving(
-                    urlsplit(resolve_url(plan.server.base_url)).netloc,
+                    told_host(resolve_url(plan.server.base_url)),
                     progress,
                     yes=plan.server.yes,
                     interactive=plan.server.interactive,
