@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from llavamed_cli.asking.session import Session
 from llavamed_cli.asking.talk import Talk
+from llavamed_cli.conversation_format import sample_to_json
 from llavamed_cli.errors import UsageError
 from llavamed_cli.files import write_json, write_text
 from llavamed_cli.model.picture import Picture
-from llavamed_cli.records import IMAGE_MARKER
+from llavamed_cli.records import IMAGE_MARKER, Sample
 
 HELP = """\
 /image FILE...   show another picture; the next question is about it too
@@ -121,14 +123,10 @@ class Conversation:
             write_text(file, self._as_text())
         return f"Saved as {file}."
 
-    def _as_data(self) -> dict[str, object]:
-        """LLaVA's form of a conversation."""
+    def _as_data(self) -> dict[str, Any]:
+        """The conversation as a record to train on."""
         asked = self.places[: len(self.talk.pictures)]
-        return {
-            "id": "conversation",
-            "image": asked[0] if len(asked) == 1 else asked,
-            "conversations": [{"from": turn.speaker, "value": turn.text} for turn in self.talk.turns],
-        }
+        return sample_to_json(Sample(id="conversation", images=tuple(asked), turns=self.talk.turns))
 
     def _as_text(self) -> str:
         lines = [f"Pictures: {_told(self.places)}"]

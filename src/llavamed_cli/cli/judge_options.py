@@ -63,12 +63,13 @@ def judge_options(
             if value is not None:
                 raise UsageError(f"--judge-{option} is for a judge, and none is named", hint="Add --judge MODEL.")
         return None
-    try:
-        costs = parse_price(price)
-    except UsageError as error:
-        error.what = error.what.replace("--price", "--judge-price")
-        raise
-    return JudgeOptions(name=name_judge(model), base_url=base_url, budget=budget, price=costs, concurrency=concurrency)
+    return JudgeOptions(
+        name=name_judge(model),
+        base_url=base_url,
+        budget=budget,
+        price=parse_price(price, "--judge-price"),
+        concurrency=concurrency,
+    )
 
 
 def rescore_reviews(file: Path, seed: int, terminal: Terminal) -> None:

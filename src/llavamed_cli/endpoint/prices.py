@@ -72,16 +72,16 @@ def known_model(name: str) -> KnownModel | None:
     return KnownModel(price, entry.get("reasoning") is True, entry.get("picture"))
 
 
-def parse_price(text: str | None) -> tuple[float, float] | None:
-    """`READ,WRITTEN` as typed, in US dollars per million tokens. Raises UsageError."""
+def parse_price(text: str | None, option: str = "--price") -> tuple[float, float] | None:
+    """`READ,WRITTEN` as typed behind `option`, in US dollars per million tokens. Raises UsageError."""
     if text is None:
         return None
     try:
         read, written = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--price {text}: expected two numbers, e.g. --price 2.50,10") from error
+        raise UsageError(f"{option} {text}: expected two numbers, e.g. {option} 2.50,10") from error
     if not (0 <= read < float("inf") and 0 <= written < float("inf")):
-        raise UsageError(f"--price {text}: expected two prices of 0 or more")
+        raise UsageError(f"{option} {text}: expected two prices of 0 or more")
     return read, written
 
 

@@ -62,6 +62,14 @@ class Who:
         return self.target if self.kind == "model" else None
 
 
+def by_picture(questions: Sequence[Question]) -> list[tuple[Question, ...]]:
+    """The questions about each picture together, pictures and questions in the order in which they come."""
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(question.image, []).append(question)
+    return [tuple(group) for group in groups.values()]
+
+
 def parse_who(text: str, *, served: bool = False) -> Who:
     """Read WHO.
 

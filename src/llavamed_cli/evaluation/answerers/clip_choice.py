@@ -7,12 +7,11 @@ reason: negations and counts are known to be beyond it, and a yes or no is close
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.records import Answer, Question
 
 if TYPE_CHECKING:
@@ -41,10 +40,7 @@ class ClipChoice:
 
     def batches(self, questions: Sequence[Question]) -> list[tuple[Question, ...]]:
         """A picture's questions together."""
-        of_picture: dict[Path, list[Question]] = defaultdict(list)
-        for question in questions:
-            of_picture[question.picture].append(question)
-        return [tuple(group) for group in of_picture.values()]
+        return by_picture(questions)
 
     def prompt(self, question: Question) -> str:
         """The texts that are compared with the picture, one a line; nothing for an open question."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.records import Answer, Question
 from llavamed_cli.training.distributed import ALONE, World
 
@@ -73,16 +74,13 @@ def help_answering(world: World, work: Work) -> None:
 
 def deal_by_picture(questions: Sequence[Question], size: int) -> list[list[Question]]:
     """Questions for each of `size` processes, a picture's together: the heaviest first, each to the least laden."""
-    by_picture: dict[str, list[Question]] = {}
-    for question in questions:
-        by_picture.setdefault(question.image, []).append(question)
 
     def weight(group: Sequence[Question]) -> int:
         return PICTURE + sum(len(question.text) for question in group)
 
     hands: list[list[Question]] = [[] for _ in range(size)]
     laden = [0] * size
-    for group in sorted(by_picture.values(), key=weight, reverse=True):
+    for group in sorted(by_picture(questions), key=weight, reverse=True):
         place = laden.index(min(laden))
         hands[place] += group
         laden[place] += weight(group)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.evaluation.answerers.crew import Asking, Crew
 from llavamed_cli.records import IMAGE_MARKER, Answer, Question, Turn
 from llavamed_cli.training.distributed import ALONE, World
@@ -86,15 +87,12 @@ class LocalModel:
         """What is to be asked together: questions about one picture, or the same words."""
         if self._asking.blind:
             ordered = sorted(questions, key=lambda question: (len(question.text), question.text))
-            groups = [list(group) for _, group in groupby(ordered, key=lambda question: question.text)]
+            groups = [tuple(group) for _, group in groupby(ordered, key=lambda question: question.text)]
         else:
-            by_picture: dict[str, list[Question]] = {}
-            for question in questions:
-                by_picture.setdefault(question.image, []).append(question)
-            groups = list(by_picture.values())
+            groups = by_picture(questions)
         for group in groups:
             for start in range(0, len(group), self._batch_size):
-                yield tuple(group[start : start + self._batch_size])
+                yield group[start : start + self._batch_size]
 
     def prompt(self, question: Question) -> str:
         """The human turn: the picture's marker on a line of its own, then the question; blind, the question alone."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llavamed_cli.errors import UsageError
+from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.evaluation.scoring.strict import words
 from llavamed_cli.records import Answer, Question
 
@@ -43,10 +44,7 @@ class Nearest:
 
     def batches(self, questions: Sequence[Question]) -> list[tuple[Question, ...]]:
         """A picture's questions together."""
-        of_picture: dict[Path, list[Question]] = defaultdict(list)
-        for question in questions:
-            of_picture[question.picture].append(question)
-        return [tuple(group) for group in of_picture.values()]
+        return by_picture(questions)
 
     def prompt(self, question: Question) -> str:
         """The question."""
