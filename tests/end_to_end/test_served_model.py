@@ -23,7 +23,7 @@ STARTS_WITHIN = 120
 """Seconds."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served(tiny_model: Path) -> Iterator[str]:
     """The address of `transformers serve` with the tiny model."""
     program = Path(sys.executable).with_name("transformers")
@@ -109,8 +109,6 @@ def test_a_served_model_is_asked_as_one_here_is(
     served: str, tiny_model: Path, llavamed: Callable[..., Any], tmp_path: Path
 ) -> None:
     """A conversation's first answer, about one picture and about two, word for word; streamed by that server."""
-    from PIL import Image
-
     files = [tmp_path / "green.png", tmp_path / "red.png"]
     for file in files:
         Image.new("RGB", (60, 40), file.stem).save(file)
