@@ -54,6 +54,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(require_file(path, what).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{what} is not TOML: {error}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not TOML: {json_fault(error)}", where=str(path)) from error
 
 
 def read_jsonl(path: Path, on_fault: Callable[[Fault], None]) -> Iterator[tuple[int, dict[str, Any]]]:

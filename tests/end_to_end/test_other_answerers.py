@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,89 @@ prompt = "{{label}}: {{description}} {{question}}"
     assert all("Is it a ct?" in prompt or "Which image" in prompt for prompt in prompts)
     assert any("%)" in prompt for prompt in prompts) or any("a chest x ray: " in prompt for prompt in prompts)
     assert not any("..." in prompt for prompt in prompts), "a description is missing"
+
+
+def write_cascade(folder: Path, clip: Path, answerer: str, router: str) -> Path:
+    """Two experts, both a CLIP that names findings."""
+    experts = "".join(
+        f'[experts.{name}]\nlabel = "{label}"\nclip = "{clip}"\nfindings = ["nodule", "left lung"]\n'
+        for name, label in (("first", "x-ray"), ("second", "ct"))
+    )
+    prompt = 'prompt = "{label}: {description} {question}"'
+    (folder / "cascade.toml").write_text(f"[router]\n{router}\n{experts}[answerer]\n{answerer}\n{prompt}\n")
+    return folder / "cascade.toml"
+
+
+def write_classifier(folder: Path) -> Path:
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ViTForImageClassification(
+            ViTConfig(**small, image_size=16, patch_size=8, id2label={0: "X-ray", 1: "CT"})
+        )
+    model.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_routes_and_a_server_answers_from_descriptions_alone(
+    llavamed: Run, bench: Path, serve: Any, tiny_clip: Path, tmp_path: Path
+) -> None:
+    server = serve()
+    server.reply = lambda body: "no"
+    classifier = write_classifier(tmp_path / "classifier")
+    answerer = f'openai = "writer"\nbase_url = "{server.url}"'
+    cascade = write_cascade(tmp_path, tiny_clip, answerer, f'classifier = "{classifier}"')
+    out = tmp_path / "out"
+    outcome = llavamed("eval", f"cascade:{cascade}", "majority", "--on", bench, "--train", bench, "--out", out)
+    assert outcome.code == 0, outcome.stderr
+    assert scores_of(out)["cascade:cascade.toml"]["closed"]["strict"]["accuracy"]["value"] == 100
+    asked = [body["messages"][0]["content"] for body in server.bodies.values()]
+    assert len(asked) == 24 and all(isinstance(text, str) and "%), " in text for text in asked)
+    assert all(text.startswith(("x-ray: ", "ct: ")) for text in asked)
+    kept = (out / "descriptions" / "cascade+cascade.toml" / "bench.jsonl").read_text().splitlines()
+    assert len(kept) == 12 and {json.loads(line)["expert"] for line in kept} <= {"first", "second"}
+    record = json.loads((out / "run.json").read_text())
+    weights = record["results"]["models"]["cascade:cascade.toml"]["weights"]
+    assert {"router: model.safetensors", "expert first, expert second: model.safetensors"} == set(weights)
+    assert "the first prompt" in (out / "report.html").read_text()
+
+
+def test_another_part_in_the_same_folder_is_refused(
+    llavamed: Run, bench: Path, serve: Any, openai_server: Any, tiny_clip: Path, tmp_path: Path
+) -> None:
+    """The file is the same, and what it names is not: answers of both would stand in one table."""
+    server = serve()
+    server.script = lambda body, times: openai_server.error(401, "no such key") if len(server.charges) > 4 else None
+    clip = shutil.copytree(tiny_clip, tmp_path / "clip")
+    cascade = write_cascade(tmp_path, clip, f'openai = "m"\nbase_url = "{server.url}"', f'clip = "{clip}"')
+    command = ("eval", f"cascade:{cascade}", "--on", bench, "--out", tmp_path / "out")
+    assert llavamed(*command).code == 1
+    (clip / "vocabulary.txt").write_text("another")
+    outcome = llavamed(*command)
+    assert outcome.code == 2 and "router, expert first, expert second: its content differs" in outcome.stderr
+
+
+def test_descriptions_do_not_leave_for_a_server_that_a_file_names(
+    llavamed: Run, bench: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    answerer = 'openai = "m"\nbase_url = "http://192.0.2.1/v1"'
+    cascade = write_cascade(tmp_path, tiny_clip, answerer, f'clip = "{tiny_clip}"')
+    outcome = llavamed("eval", f"cascade:{cascade}", "--on", bench, "--out", tmp_path / "out")
+    assert outcome.code == 2 and "descriptions of pictures would leave this machine, for 192.0.2.1" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_faulty_cascade_is_refused_before_anything_is_read(
+    llavamed: Run, bench: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    cascade = write_cascade(tmp_path, tiny_clip, 'modle = "m"', f'clip = "{tiny_clip}"')
+    outcome = llavamed("eval", f"cascade:{cascade}", "--on", bench, "--out", tmp_path / "out")
+    assert outcome.code == 1 and "2 fault(s)" in outcome.stderr and "did you mean model?" in outcome.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_server_gets_pixels_and_the_question_and_nothing_else(

@@ -109,7 +109,9 @@ Concurrency = Annotated[int, typer.Option(metavar="N", help="Requests in flight.
 Yes = Annotated[
     bool,
     typer.Option(
-        "--yes", help="Pictures may leave this machine (asked for once a server, in scripts).", rich_help_panel=SERVERS
+        "--yes",
+        help="Pictures, or what a cascade says of them, may leave this machine (needed once a server, in scripts).",
+        rich_help_panel=SERVERS,
     ),
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print tables for a paper.", rich_help_panel=GENERAL)]

@@ -1,4 +1,5 @@
-"""The notice that a picture leaves this machine: once a server, and in scripts never without --yes.
+"""The notice that a picture, or what was said of it, leaves this machine: once a server, and in scripts never without
+--yes.
 
 A server on this machine needs none. That a host was named, or accepted by --yes, is remembered in the user's
 configuration folder; where that cannot be written, the notice comes each time.
@@ -8,20 +9,35 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 
 from llavamed_cli.config_folder import config_folder
 from llavamed_cli.errors import UsageError
 from llavamed_cli.progress import Progress
 
-FILE = "picture-hosts.txt"
+Leaving = Literal["pictures", "descriptions"]
+FILES: dict[Leaving, str] = {"pictures": "picture-hosts.txt", "descriptions": "description-hosts.txt"}
+NAMED: dict[Leaving, str] = {"pictures": "pictures", "descriptions": "descriptions of pictures"}
+SENT: dict[Leaving, str] = {
+    "pictures": "their pixels alone, without file names or headers",
+    "descriptions": "with the questions and the key in OPENAI_API_KEY, without the pictures",
+}
 
 
-def remembered_hosts() -> Path:
+def remembered_hosts(what: Leaving = "pictures") -> Path:
     """The file of hosts, in the configuration folder."""
-    return config_folder() / FILE
+    return config_folder() / FILES[what]
 
 
-def say_leaving(told_host: str, progress: Progress, *, yes: bool, interactive: bool, remembered: Path) -> None:
+def say_leaving(
+    told_host: str,
+    progress: Progress,
+    *,
+    yes: bool,
+    interactive: bool,
+    remembered: Path,
+    what: Leaving = "pictures",
+) -> None:
     """Say, before the first picture is sent to a server, that pictures leave this machine.
 
     Args:
@@ -29,6 +45,7 @@ def say_leaving(told_host: str, progress: Progress, *, yes: bool, interactive: b
         yes: the person accepted it on the command line.
         interactive: a person reads the notice.
         remembered: see `remembered_hosts`.
+        what: what is sent.
 
     Raises:
         UsageError: nobody reads the notice, and nobody has accepted it for this host.
@@ -38,11 +55,11 @@ def say_leaving(told_host: str, progress: Progress, *, yes: bool, interactive: b
         return
     if not (yes or interactive):
         raise UsageError(
-            f"pictures would leave this machine, for {host}, and nobody is here to be told",
-            hint="If these pictures may be sent there, say so once with --yes.",
+            f"{NAMED[what]} would leave this machine, for {host}, and nobody is here to be told",
+            hint=f"If these {NAMED[what]} may be sent there, say so once with --yes.",
         )
     progress.note(
-        f"Pictures leave this machine: they are sent to {host}, their pixels alone, without file names or headers. "
+        f"{NAMED[what].capitalize()} leave this machine: they are sent to {host}, {SENT[what]}. "
         "This is said once a server."
     )
     _remember(host, remembered)

@@ -14,6 +14,7 @@ from typing import Any
 
 from llavamed_cli.errors import LlavamedError
 from llavamed_cli.evaluation.answerers.answerer import Who
+from llavamed_cli.evaluation.answerers.cascade_file import read_cascade
 from llavamed_cli.files import file_sha256, read_json
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Turn
@@ -44,7 +45,7 @@ class Provenance:
 
 def first_prompt(who: Who, asked: str) -> FirstPrompt | None:
     """What an answerer was asked first, as far as that is known here; None of one who is not asked in words."""
-    if who.kind not in ("model", "server"):
+    if who.kind not in ("model", "server", "clip", "cascade") or not asked:
         return None
     rendered = rendered_prompt(who, asked)
     return FirstPrompt(PROMPT_ASKED, asked) if rendered is None else FirstPrompt(PROMPT_READ, rendered)
@@ -60,6 +61,8 @@ def describe_models(whos: Mapping[str, Who], progress: Progress) -> dict[str, di
     found: dict[str, dict[str, Any]] = {}
     targets: dict[str, dict[str, Any]] = {}
     for name, who in whos.items():
+        if who.kind == "cascade":
+            found[name] = _describe_cascade(Path(who.target), progress)
         if who.kind not in ("model", "clip"):
             continue
         if who.target not in targets:
@@ -80,6 +83,17 @@ def _describe(target: str, progress: Progress) -> dict[str, Any]:
             bar.advance()
     revision = folder.name if folder.parent.name == "snapshots" else None
     return {"target": target, "revision": revision, "weights": weights, "learned_from": _learned_from(folder)}
+
+
+def _describe_cascade(file: Path, progress: Progress) -> dict[str, Any]:
+    """As of one model, whose weights are those of all parts on this machine; a part's name goes before its files."""
+    weights: dict[str, str] = {}
+    learned: dict[str, tuple[str, str]] = {}
+    for part, place in read_cascade(file).parts.items():
+        made = _describe(place, progress)
+        weights |= {f"{part}: {name}": digest for name, digest in made["weights"].items()}
+        learned |= {f"{part}: {name}": value for name, value in made["learned_from"].items()}
+    return {"target": str(file), "revision": None, "weights": weights, "learned_from": learned}
 
 
 def _learned_from(folder: Path) -> dict[str, tuple[str, str]]:

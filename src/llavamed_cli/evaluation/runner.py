@@ -3,6 +3,7 @@
 OUT/answers/WHO/BENCHMARK.jsonl  appended as answers come      OUT/answers.jsonl  all of them, at the end
 OUT/reviews.jsonl                a judge's              OUT/judge.sqlite  what it was asked and paid
 OUT/journal.sqlite               what servers' models were asked and paid
+OUT/descriptions/WHO/BENCHMARK.jsonl  what a cascade's experts said of pictures
 OUT/pictures/                    of benchmarks that bring their own; what is written at the end: see conclusion.py
 """
 
@@ -20,6 +21,7 @@ from llavamed_cli.endpoint.server import resolve_url
 from llavamed_cli.errors import LlavamedError, OutputFolderError
 from llavamed_cli.evaluation.answer_log import answer_all
 from llavamed_cli.evaluation.answerers.answerer import Answerer
+from llavamed_cli.evaluation.answerers.cascade_file import read_cascade
 from llavamed_cli.evaluation.answerers.local_model import ModelShelf
 from llavamed_cli.evaluation.answerers.open_answerers import Answering, check_servers, open_answerer
 from llavamed_cli.evaluation.conclusion import SCORES_FILE, Results, answer_file, conclude
@@ -152,6 +154,9 @@ def _inputs(plan: EvalPlan, sets: Mapping[str, QuestionSet]) -> dict[str, Path |
         elif who.target:
             path = Path(who.target).expanduser()
             inputs[name] = path if path.exists() else who.target
+        if who.kind == "cascade":
+            for part, place in read_cascade(Path(who.target)).parts.items():
+                inputs[f"{name}, {part}"] = Path(place) if Path(place).exists() else place
     if plan.train is not None:
         inputs["--train"] = plan.train
     return inputs

@@ -57,6 +57,21 @@ def test_the_like_question_about_the_nearest_picture_is_answered(pictures: dict[
     assert nearest.answer([asked(pictures["bar"], "Was ist das?", language="de")]) == [None]
 
 
+def test_among_equals_the_first_question_is_answered_and_not_the_last_word(pictures: dict[str, Path]) -> None:
+    known = [
+        asked(pictures["disc"], "Is there a cyst?", "no", "closed"),
+        asked(pictures["disc"], "Is there a mass?", "yes", "closed"),
+    ]
+    (answer,) = Nearest(lambda: known).answer([asked(pictures["disc"], "Is there a star?", kind="closed")])
+    assert answer is not None and answer.text == "no"
+
+
+def test_without_pictures_to_open_nearest_is_refused(pictures: dict[str, Path], tmp_path: Path) -> None:
+    known = [asked(tmp_path / "gone.png", "What?", "this")]
+    with pytest.raises(UsageError, match="none of the 1 training pictures"):
+        Nearest(lambda: known).answer([asked(pictures["disc"], "What?")])
+
+
 def test_without_training_questions_nearest_is_refused(pictures: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="--train"):
         Nearest(list).answer([asked(pictures["disc"], "What?")])

@@ -32,7 +32,7 @@ from llavamed_cli.records import Question
 if TYPE_CHECKING:
     from llavamed_cli.model.clip import Clip
 
-JOURNAL = "journal.sqlite"
+JOURNAL, DESCRIPTIONS = "journal.sqlite", "descriptions"
 LIKELY_WRITTEN = 16
 """Tokens of an answer in a few words, for estimates."""
 
@@ -64,7 +64,8 @@ def open_answerer(who: Who, of: Answering) -> Answerer:
     if who.kind == "answers":
         return AnswersFile(Path(who.target), of.questions, plan.missing, of.progress)
     if who.kind == "clip":
-        return ClipChoice(partial(_load_clip, plan.device, Path(who.target)), _closed_answers(of))
+        closed, closed_from = _closed_answers(of)
+        return ClipChoice(partial(_load_clip, plan.device, Path(who.target)), closed, closed_from=closed_from)
     if who.kind == "cascade":
         return _open_cascade(who, of)
     if who.kind == "server":
@@ -85,7 +86,8 @@ def open_answerer(who: Who, of: Answering) -> Answerer:
 
 
 def check_servers(plan: EvalPlan, progress: Progress) -> None:
-    """Find what would stop a server's answers at once, and say that pictures leave this machine.
+    """Find what would stop a server's answers at once, and say that pictures, or what is said of them, leave this
+    machine. To a server that a cascade's file names, which may be a stranger's, nothing is sent without --yes.
 
     Raises:
         UsageError: as `check_endpoint` and `say_leaving` do.
@@ -95,6 +97,14 @@ def check_servers(plan: EvalPlan, progress: Progress) -> None:
             cascade = read_cascade(Path(who.target))
             if cascade.served is not None:
                 check_endpoint(plan.server.named(cascade.served, cascade.base_url))
+                say_leaving(
+                    told_host(resolve_url(cascade.base_url)),
+                    progress,
+                    yes=plan.server.yes,
+                    interactive=plan.server.interactive and cascade.base_url is None,
+                    remembered=remembered_hosts("descriptions"),
+                    what="descriptions",
+                )
         if who.kind == "server":
             check_endpoint(plan.server.named(who.target, plan.server.base_url))
             if not who.blind:
@@ -116,6 +126,7 @@ def _open_cascade(who: Who, of: Answering) -> Cascade:
         partial(_load_clip, of.plan.device),
         max_new_tokens=of.plan.max_new_tokens,
         open_asker=None if served is None else _asker(served, cascade.base_url, of, blind=True),
+        kept=of.plan.out / DESCRIPTIONS / _folder_name(who, of.plan) / f"{of.title}.jsonl",
     )
 
 
@@ -132,12 +143,19 @@ def _asker(
     return partial(open_asker, server, form, of.plan.out / JOURNAL, of.progress, noun="questions")
 
 
-def _closed_answers(of: Answering) -> list[str]:
-    """Those of training, the most frequent first; of the benchmark itself where it has no training split."""
+def _folder_name(who: Who, plan: EvalPlan) -> str:
+    """The answerer's short name as its folders bear it."""
+    return next(name for name, named in plan.whos.items() if named is who).replace(":", "+")
+
+
+def _closed_answers(of: Answering) -> tuple[list[str], str]:
+    """Those of training, the most frequent first; of the benchmark itself where it has no training split. And which."""
     found = Counter(text.strip().lower() for kind, text in of.known if kind == "closed")
+    source = "the training questions"
     if not found:
         found = Counter(one.answer.strip().lower() for one in of.questions if one.answer_type == "closed")
-    return sorted(found, key=lambda text: (-found[text], text))
+        source = "the questions asked themselves, as there are no training questions, which is a help"
+    return sorted(found, key=lambda text: (-found[text], text)), source
 
 
 def _training_questions(of: Answering) -> Sequence[Question]:
@@ -147,7 +165,10 @@ def _training_questions(of: Answering) -> Sequence[Question]:
     pictures = of.plan.out / "pictures" / f"{of.title}-train"
     if part.file is not None:
         pictures = picture_folder(part, of.plan.images)
-    return read_benchmark(part, pictures=pictures, split="train", seed=of.plan.seed).questions
+    read = read_benchmark(part, pictures=pictures, split="train", seed=of.plan.seed)
+    if read.faults:
+        of.progress.note(f"{of.title}: {len(read.faults)} training question(s) left out; the first: {read.faults[0]}")
+    return read.questions
 
 
 def _load_clip(device: str, folder: Path) -> Clip:
