@@ -103,6 +103,34 @@ def test_what_cannot_be_compared(llavamed: Run, bench: Path) -> None:
         assert outcome.code == code and words in outcome.stderr, folder
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("scores.json", "answerers", None),
+        ("scores.json", "answerers", [["one"]]),
+        ("scores.json", "benchmarks", None),
+        ("scores.json", "benchmarks", [1]),
+        ("scores.json", "benchmarks", {"bench": "said"}),
+        ("scores.json", "benchmarks", {"bench": {}}),
+        ("answers.jsonl", "question_id", 7),
+        ("answers.jsonl", "text", 5),
+        ("answers.jsonl", "text", 0),
+        ("answers.jsonl", "text", ["yes"]),
+        ("answers.jsonl", "model_id", {"a": 1}),
+        ("answers.jsonl", "metadata", {"benchmark": [1]}),
+        ("questions/bench.jsonl", "answer", None),
+        ("questions/bench.jsonl", "image", 5),
+    ],
+)
+def test_a_damaged_folder_is_named(llavamed: Run, bench: Path, file: str, name: str, value: object) -> None:
+    first, damaged = evaluate(llavamed, bench, "a", "ours"), evaluate(llavamed, bench, "b", "ours")
+    lines = [(damaged / file).read_text()] if file == "scores.json" else (damaged / file).read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), name: value})
+    (damaged / file).write_text("\n".join(lines))
+    outcome = llavamed("eval", "compare", first, damaged)
+    assert outcome.code == 1 and str(damaged) in outcome.stderr and "bug" not in outcome.stderr
+
+
 def test_has_a_help_of_its_own(llavamed: Run) -> None:
     outcome = llavamed("eval", "compare", "--help")
     assert outcome.code == 0 and "eval compare" in outcome.stdout and "--judge" not in outcome.stdout

@@ -21,6 +21,7 @@ from llavamed_cli.run_record import RUN_FILE
 
 NAMED = 28
 """Letters of an answerer's name in a line about two."""
+NO_ANSWER = "this is no answer as eval writes it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,20 @@ def read_finished(folder: Path) -> Finished:
     scores = read_json(folder / "scores.json", "scores")
     if not isinstance(scores, dict) or scores.get("format") != SCORES_FORMAT:
         raise DataError(f"scores.json is not of format {SCORES_FORMAT}", where=str(folder), hint="Evaluate anew.")
+    if not _is_whole(scores):
+        raise DataError("scores.json does not say who answered what", where=str(folder), hint="Evaluate anew.")
     return Finished(folder=folder, scores=scores, answers=_answers(folder / "answers.jsonl"))
+
+
+def _is_whole(scores: Mapping[str, Any]) -> bool:
+    """Whether what is read of it here is there; the scores themselves are computed anew."""
+    answerers, benchmarks = scores.get("answerers"), scores.get("benchmarks")
+    return (
+        isinstance(answerers, dict)
+        and isinstance(benchmarks, dict)
+        and all(isinstance(typed, str) for typed in answerers.values())
+        and all(isinstance(read, dict) and isinstance(read.get("benchmark"), str) for read in benchmarks.values())
+    )
 
 
 def _answers(file: Path) -> dict[str, dict[str, dict[str, Answer]]]:
@@ -102,11 +116,14 @@ def _answers(file: Path) -> dict[str, dict[str, dict[str, Answer]]]:
     for line, record in read_jsonl(file, refuse):
         try:
             title, who, identity = record["metadata"]["benchmark"], record["model_id"], record["question_id"]
-            if record["text"] is not None:
-                own = found.setdefault(title, {}).setdefault(who, {})
-                own[identity] = Answer(question_id=identity, text=record["text"], confidence=record.get("confidence"))
+            text, confidence = record["text"], record.get("confidence")
         except (KeyError, TypeError) as error:
-            raise DataError("this is no answer as eval writes it", where=f"{file}:{line}") from error
+            raise DataError(NO_ANSWER, where=f"{file}:{line}") from error
+        if not all(isinstance(part, str) for part in (title, who, identity, "" if text is None else text)):
+            raise DataError(NO_ANSWER, where=f"{file}:{line}")
+        if text is not None:
+            own = found.setdefault(title, {}).setdefault(who, {})
+            own[identity] = Answer(question_id=identity, text=text, confidence=confidence)
     return found
 
 

@@ -56,3 +56,4 @@ def test_many_strata_are_cut_to_the_largest_and_counted() -> None:
     names = [stratum.name for stratum in plot.strata[3:]]
     assert names == [f"T{n}" for n in range(5, MOST_STRATA + 5)] and plot.left_out == 5
     assert len(plot.legend) == MOST_ANSWERERS
+    assert plot.undrawn == (f"a{MOST_ANSWERERS}",)

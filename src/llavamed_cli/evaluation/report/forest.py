@@ -82,7 +82,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Forest:
-    """A drawing of `width` x `height`. base: where the first answerer's accuracy on all questions stands."""
+    """A drawing of `width` x `height`. base: where the first answerer's accuracy on all questions stands.
+
+    left_out: strata without a place in it; undrawn: answerers without one.
+    """
 
     height: float
     base: float
@@ -90,6 +93,7 @@ class Forest:
     headings: tuple[Heading, ...]
     legend: tuple[str, ...]
     left_out: int
+    undrawn: tuple[str, ...]
     width: float = WIDTH
     left: float = LEFT
     right: float = RIGHT
@@ -123,6 +127,7 @@ def draw_forest(answered: Mapping[str, Mapping[str, Any]]) -> Forest:
         headings=tuple(headings),
         legend=tuple(shown),
         left_out=left_out,
+        undrawn=tuple(answered)[MOST_ANSWERERS:],
     )
 
 
