@@ -1,7 +1,11 @@
+"""A map points at what its answer hangs on, whatever was done to the picture; other weights give another map."""
+
 from __future__ import annotations
 
 import copy
-import re
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +14,22 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 
-from llavamed_cli.asking import evidence
-from llavamed_cli.asking.evidence import CELLS, cell_box, cover, evidence_map, grid_of
-from llavamed_cli.asking.overlay import write_overlay
+from llavamed_cli.asking.evidence import Evidence, PictureMap, evidence_map
+from llavamed_cli.asking.overlay import verdict
 from llavamed_cli.errors import UsageError
 from llavamed_cli.model.generate import Prompt, answer_batch
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.records import Turn
+
+WAYS: dict[str, dict[str, Any]] = {
+    "pad": {},
+    "crop": {"do_pad": False},
+    "stretch": {"do_pad": False, "do_center_crop": False, "size": {"height": 64, "width": 64}},
+}
+ANSWER = 7
+"""The token whose probability the models below let hang on what they see."""
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -25,8 +37,8 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(values)
 
 
-def asked(*pictures: Image.Image) -> Prompt:
-    return Prompt((Turn(speaker="human", text="<image>\n" * len(pictures) + "Is there a mass?"),), pictures)
+def asked(*pictures: Image.Image, question: str = "Is there a mass?") -> Prompt:
+    return Prompt((Turn(speaker="human", text="<image>\n" * len(pictures) + question),), pictures)
 
 
 @pytest.fixture(scope="module")
@@ -34,202 +46,167 @@ def loaded(tiny_model: Path) -> LoadedModel:
     return load_model(str(tiny_model), device="cpu", precision="fp32")
 
 
-def look(loaded: LoadedModel, prompt: Prompt) -> evidence.Evidence:
+def seeing(loaded: LoadedModel, way: str, logit: Callable[[torch.Tensor], torch.Tensor]) -> LoadedModel:
+    """A model without weights. logit: of ANSWER, [rows], by pixels [rows, pictures, 3, H, W]; all others are 0."""
+    real: Any = loaded.model
+    processor: Any = copy.deepcopy(loaded.processor)
+    images = processor.image_processor
+    processor.image_processor = type(images).from_dict({**images.to_dict(), **WAYS[way]})
+
+    class Model:
+        config, dtype = real.config, torch.float32
+
+        def __call__(self, input_ids: torch.Tensor, pixel_values: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
+            rows = len(input_ids)
+            logits = torch.zeros(rows, logits_to_keep, real.config.text_config.vocab_size)
+            logits[..., ANSWER] = logit(pixel_values.unflatten(0, (rows, -1)))[:, None]
+            return SimpleNamespace(logits=logits)
+
+    return replace(loaded, model=Model(), processor=processor)  # type: ignore[arg-type]
+
+
+def brightest(pixels: torch.Tensor) -> torch.Tensor:
+    """Sure of its answer where anything of five by five pixels is bright, in the last picture."""
+    spots = torch.nn.functional.avg_pool2d(pixels[:, -1].mean(1, keepdim=True), 5, stride=1)
+    return 12 * spots.flatten(1).max(1).values
+
+
+def with_spots(size: tuple[int, int], *places: tuple[float, float]) -> Image.Image:
+    """A dim, uneven picture with a bright disc at each place, given as shares of width and height."""
+    width, height = size
+    across, down = numpy.meshgrid(numpy.arange(width) + 0.5, numpy.arange(height) + 0.5)
+    grey = 60 + 30 * numpy.sin(across / width * 7) * numpy.cos(down / height * 5)
+    for x, y in places:
+        grey[numpy.hypot(across - x * width, down - y * height) <= max(size) / 20] = 255
+    return Image.fromarray(numpy.repeat(grey.astype(numpy.uint8)[..., None], 3, axis=2))
+
+
+def peak(one: PictureMap) -> tuple[float, float]:
+    """The map's highest point, in pixels of the picture."""
+    row, column = numpy.unravel_index(numpy.nanargmax(one.effect), one.effect.shape)
+    place = one.placement
+    rows, columns = one.effect.shape
+    x = place.left + (column + 0.5) * (place.right - place.left) / columns
+    return float(x), float(place.top + (row + 0.5) * (place.bottom - place.top) / rows)
+
+
+@pytest.mark.parametrize("size", [(200, 200), (320, 150), (150, 320), (1500, 1100)])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_map_points_at_what_the_answer_hangs_on(loaded: LoadedModel, way: str, size: tuple[int, int]) -> None:
+    spot = (0.42, 0.57)
+    found = evidence_map(seeing(loaded, way, brightest), asked(with_spots(size, spot)), [ANSWER]).maps[0]
+    x, y = peak(found)
+    assert math.hypot(x - spot[0] * size[0], y - spot[1] * size[1]) <= max(size) / 16
+    assert found.strongest > 1 and found.whole > 1
+
+
+@pytest.mark.parametrize("spot", [(0.03, 0.03), (0.97, 0.5), (0.5, 0.97)])
+def test_at_the_edge_too(loaded: LoadedModel, spot: tuple[float, float]) -> None:
+    found = evidence_map(seeing(loaded, "pad", brightest), asked(with_spots((240, 200), spot)), [ANSWER]).maps[0]
+    x, y = peak(found)
+    assert math.hypot(x - spot[0] * 240, y - spot[1] * 200) <= 24
+
+
+def test_what_is_there_twice_is_shown_twice(loaded: LoadedModel) -> None:
+    """Either spot may be hidden and the answer stays: showing each alone tells that both are enough."""
+    spots = ((0.25, 0.3), (0.75, 0.7))
+    found = evidence_map(seeing(loaded, "pad", brightest), asked(with_spots((256, 256), *spots)), [ANSWER]).maps[0]
+    for x, y in spots:
+        here = found.effect[round(y * 64), round(x * 64)]
+        assert here > 0.8 * found.strongest
+    assert found.effect[32, 32] < 0.2 * found.strongest
+
+
+def test_what_speaks_against_the_answer_is_below_zero(loaded: LoadedModel) -> None:
+    against = seeing(loaded, "pad", lambda pixels: -brightest(pixels))
+    found = evidence_map(against, asked(with_spots((200, 200), (0.5, 0.5))), [ANSWER]).maps[0]
+    assert found.effect[32, 32] < -5 and abs(found.effect[8, 8]) < 2
+
+
+def test_only_the_picture_that_matters_is_coloured(loaded: LoadedModel) -> None:
+    pictures = (with_spots((200, 100), (0.5, 0.5)), with_spots((200, 200), (0.3, 0.3)))
+    first, second = evidence_map(seeing(loaded, "pad", brightest), asked(*pictures), [ANSWER]).maps
+    assert first.strongest < 1e-6 and abs(first.whole) < 1e-6
+    assert peak(second) == pytest.approx((60, 60), abs=12)
+
+
+def test_padding_has_no_effect_and_cropped_parts_none_either(loaded: LoadedModel) -> None:
+    """A bright spot that is cropped away is nothing to the answer."""
+    picture = with_spots((300, 150), (0.05, 0.5))
+    padded = evidence_map(seeing(loaded, "pad", brightest), asked(picture), [ANSWER]).maps[0]
+    assert numpy.array_equal(numpy.isfinite(padded.effect), padded.placement.shows)
+    assert padded.placement.shows.any(1).sum() == 32
+    cropped = evidence_map(seeing(loaded, "crop", brightest), asked(picture), [ANSWER]).maps[0]
+    assert padded.strongest > 5 * cropped.strongest
+    assert cropped.placement.seen == pytest.approx((75, 0, 225, 150), abs=1)
+
+
+def test_a_model_that_does_not_look_is_said_not_to(loaded: LoadedModel) -> None:
+    blind = seeing(loaded, "pad", lambda pixels: torch.full((len(pixels),), 3.0))
+    found = evidence_map(blind, asked(noise(80, 60)), [ANSWER])
+    assert found.maps[0].strongest < 1e-9
+    assert verdict(found).startswith("This answer does not rest on the picture")
+
+
+def test_the_odds_are_those_of_the_answer(loaded: LoadedModel) -> None:
+    prompt = asked(noise(64, 64))
     (answer,) = answer_batch(loaded, [prompt], max_new_tokens=4)
-    return evidence_map(loaded, prompt, answer.token_ids)
+    found = evidence_map(loaded, prompt, answer.token_ids)
+    assert found.probability ** (1 / len(answer.token_ids)) == pytest.approx(answer.confidence, abs=1e-5)
+    assert (found.question, found.answer) == ("Is there a mass?", answer.text)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (100, 40), (41, 97), (8, 300), (3, 2)])
-def test_parts_tile_the_picture(size: tuple[int, int]) -> None:
-    rows, columns = grid = grid_of(size)
-    assert max(grid) <= CELLS
-    painted = numpy.zeros((size[1], size[0]), dtype=int)
-    for row in range(rows):
-        for column in range(columns):
-            left, upper, right, lower = cell_box(size, (row, column), grid)
-            painted[upper:lower, left:right] += 1
-    assert (painted == 1).all()
-
-
-def test_a_cover_changes_its_part_alone() -> None:
-    picture = noise(64, 64)
-    before, after = numpy.asarray(picture), numpy.asarray(cover(picture, (2, 5), (8, 8)))
-    changed = (before != after).any(2)
-    assert changed[16:24, 40:48].mean() > 0.9 and changed.sum() == changed[16:24, 40:48].sum()
-
-
-def test_what_the_answer_hangs_on_is_found_where_it_lies(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose answer is the brightness of the pixels that it gets from one place, whatever was done to them."""
-
-    def bright(of: Any, prompt: Any, ids: Any, pixels: torch.Tensor) -> torch.Tensor:
-        height, width = pixels.shape[-2:]
-        return pixels[:, 1, :, : height // 8, -width // 8 :].mean((1, 2, 3))
-
-    monkeypatch.setattr(evidence, "_log_probabilities", bright)
-    picture = Image.new("RGB", (200, 200))
-    picture.paste((255, 255, 255), (175, 0, 200, 25))
-    found = evidence_map(loaded, asked(noise(50, 50), picture), [1])
-    assert numpy.unravel_index(found.maps[1].argmax(), found.maps[1].shape) == (0, 7)
-    assert found.maps[1].max() > 0 and numpy.count_nonzero(found.maps[1] > 1e-3) == 1
-    assert abs(found.maps[0]).max() < 1e-6
-
-
-def test_parts_that_are_cropped_away_are_unseen(loaded: LoadedModel) -> None:
-    class Cropping:
-        """The model, its pictures cropped to the middle square."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(loaded, name)
-
-        def pixels(self, pictures: list[Image.Image]) -> torch.Tensor:
-            cut = [
-                one.crop(((one.width - one.height) // 2, 0, (one.width + one.height) // 2, one.height))
-                for one in pictures
-            ]
-            return loaded.pixels(cut)
-
-    plain = noise(160, 80)
-    plain.paste((90, 90, 90), (60, 0, 100, 80))  # of its cover's colour or not, it is seen
-    found = evidence_map(Cropping(), asked(plain), [1])  # type: ignore[arg-type]
-    assert found.seen[0].tolist() == [[False, False, True, True, True, True, False, False]] * 4
-    assert not found.maps[0][~found.seen[0]].any()
+def test_a_sure_answer_keeps_its_odds(loaded: LoadedModel) -> None:
+    """ln(p / (1 - p)) where p rounds to 1: by the logits, ln(e^40 / others)."""
+    sure = seeing(loaded, "pad", lambda pixels: torch.full((len(pixels),), 30.0))
+    others = sure.model.config.text_config.vocab_size - 1
+    assert evidence_map(sure, asked(noise(40, 40)), [ANSWER]).log_odds == pytest.approx(30 - math.log(others), abs=1e-3)
 
 
 def test_with_other_weights_the_map_is_another(loaded: LoadedModel, tiny_model: Path) -> None:
     """The sanity check of Adebayo et al. 2018; the same weights give the same map."""
     prompt = asked(noise(64, 64))
-    first, again = look(loaded, prompt), look(loaded, prompt)
-    assert numpy.array_equal(first.maps[0], again.maps[0]) and first.maps[0].any()
-    other = load_model(str(tiny_model), device="cpu", precision="fp32")
-    torch.manual_seed(1)
-    model: Any = other.model
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
     (answer,) = answer_batch(loaded, [prompt], max_new_tokens=4)
-    randomised = evidence_map(other, prompt, answer.token_ids).maps[0]
-    ranks = [values.ravel().argsort().argsort() for values in (first.maps[0], randomised)]
-    assert abs(numpy.corrcoef(*ranks)[0, 1]) < 0.5
+    first, again = (evidence_map(loaded, prompt, answer.token_ids).maps[0].effect for _ in range(2))
+    assert numpy.array_equal(first, again) and numpy.ptp(first) > 0
+    for seed in range(2):
+        other = load_model(str(tiny_model), device="cpu", precision="fp32")
+        generator = torch.Generator().manual_seed(seed)
+        model: Any = other.model
+        with torch.no_grad():
+            for weight in model.parameters():
+                order = torch.randperm(weight.numel(), generator=generator)
+                weight.copy_(weight.flatten()[order].view_as(weight))
+        randomised = evidence_map(other, prompt, answer.token_ids).maps[0].effect
+        assert abs(spearmanr(first.ravel(), randomised.ravel())[0]) < 0.5
 
 
-def test_log_probabilities_are_those_of_the_answer(loaded: LoadedModel) -> None:
-    prompt = asked(noise(64, 64))
-    (answer,) = answer_batch(loaded, [prompt], max_new_tokens=4)
-    found = evidence_map(loaded, prompt, answer.token_ids)
-    assert numpy.exp(found.log_probability / len(answer.token_ids)) == pytest.approx(answer.confidence, abs=1e-5)
+def test_nothing_to_look_at_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(UsageError, match="needs a picture"):
+        evidence_map(loaded, asked(), [ANSWER])
+    with pytest.raises(UsageError, match="no answer"):
+        evidence_map(loaded, asked(noise(20, 20)), [])
 
 
-class CornerModel:
-    """Answers with token 1 the likelier, the more of a picture's view is red there: no language, only a place.
+def test_progress_counts_every_look(loaded: LoadedModel) -> None:
+    counted: list[int] = []
 
-    view: rows and columns of the last picture's view that it looks at.
-    """
+    class Counting:
+        def note(self, message: str) -> None:
+            raise AssertionError(message)
 
-    dtype = torch.float32
+        def bar(self, label: str, total: int | None, done: int = 0) -> Any:
+            counted.append(-(total or 0))
+            return self
 
-    def __init__(self, loaded: LoadedModel, pictures: int, view: tuple[slice, slice]) -> None:
-        self.config = loaded.model.config
-        self.pictures = pictures
-        self.view = view
+        def __enter__(self) -> Any:
+            return self
 
-    def __call__(self, *, input_ids: torch.Tensor, pixel_values: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
-        views = pixel_values.unflatten(0, (len(input_ids), self.pictures))
-        red = views[:, -1, 0][:, self.view[0], self.view[1]].mean((1, 2))
-        logits = torch.zeros(len(input_ids), logits_to_keep, 8)
-        logits[..., 1] = red[:, None]
-        return SimpleNamespace(logits=logits)
+        def __exit__(self, *_: object) -> None:
+            return
 
+        def advance(self, amount: int = 1, **figures: str) -> None:
+            counted.append(amount)
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "crop": {"do_pad": False, "size": {"shortest_edge": 64}},
-    "pad": {"do_pad": True, "size": {"shortest_edge": 64}},
-    "stretch": {"do_pad": False, "do_center_crop": False, "size": {"height": 64, "width": 64}},
-}
-"""What published LLaVAs do with a picture: CLIP's own, v1.5's, and that of towers which take any shape as a square."""
-
-
-def through(loaded: LoadedModel, setting: str, pictures: int, view: tuple[slice, slice]) -> LoadedModel:
-    """A CornerModel behind an image processor with other settings."""
-    processor: Any = copy.copy(loaded.processor)
-    processor.image_processor = type(processor.image_processor)(
-        **{**loaded.processor.image_processor.to_dict(), **SETTINGS[setting]}  # type: ignore[attr-defined]
-    )
-    model: Any = CornerModel(loaded, pictures, view)
-    return LoadedModel(model, processor, "cpu", {})
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("size", [(160, 160), (320, 160), (160, 320), (1600, 800)])
-def test_the_place_is_found_however_a_picture_is_cropped_or_scaled(
-    loaded: LoadedModel, setting: str, size: tuple[int, int]
-) -> None:
-    """The upper right of what the model sees, which lies elsewhere in the picture for each setting."""
-    width, height = size
-    side, longer = min(size), max(size)
-    left, upper, across, down = {
-        "crop": ((width - side) / 2, (height - side) / 2, side, side),
-        "pad": ((width - longer) / 2, (height - longer) / 2, longer, longer),
-        "stretch": (0, 0, width, height),
-    }[setting]
-    # a window of the view, 8 of its 64 pixels wide, at the upper right of where the picture lies in it
-    right = min(width, left + across)
-    first_row = max(0, round(-upper * 64 / down))
-    last_column = round((right - left) * 64 / across)
-    view = slice(first_row, first_row + 8), slice(last_column - 8, last_column)
-    middle = left + (last_column - 4) * across / 64, upper + (first_row + 4) * down / 64
-    picture = Image.new("RGB", size, (255, 0, 0))
-    picture.paste((0, 0, 0), (0, height // 2, width, height))  # so that the cover, the mean colour, is another red
-    looking = through(loaded, setting, 2, view)
-    found = evidence_map(looking, asked(noise(50, 50), picture), [1])
-    rows, columns = found.maps[1].shape
-    row, column = numpy.unravel_index(found.maps[1].argmax(), found.maps[1].shape)
-    assert abs((column + 0.5) * width / columns - middle[0]) <= width / columns
-    assert abs((row + 0.5) * height / rows - middle[1]) <= height / rows
-    assert found.maps[1].max() > 0.1 and not found.maps[0].any()
-    if setting == "crop" and width == 2 * height:
-        assert found.seen[1].tolist() == [[False, False, True, True, True, True, False, False]] * 4
-    if setting != "crop":
-        assert found.seen[1].all()
-
-
-def test_a_large_picture_has_the_map_of_a_small_one(loaded: LoadedModel) -> None:
-    small = noise(128, 128)
-    large = small.resize((1280, 1280), Image.Resampling.NEAREST)
-    maps = [evidence_map(loaded, asked(one), [1, 2]).maps[0] for one in (small, large)]
-    assert maps[0] == pytest.approx(maps[1], abs=1e-5)
-
-
-@pytest.mark.parametrize(("pictures", "answer"), [((), [1]), ((Image.new("RGB", (8, 8)),), [])])
-def test_without_a_picture_or_an_answer_there_is_no_map(
-    loaded: LoadedModel, pictures: tuple[Image.Image, ...], answer: list[int]
-) -> None:
-    with pytest.raises(UsageError):
-        evidence_map(loaded, asked(*pictures), answer)
-
-
-def test_the_overlay_names_its_method(loaded: LoadedModel, tmp_path: Path) -> None:
-    picture = noise(90, 40)
-    write_overlay([picture], look(loaded, asked(picture)), tmp_path / "map.png")
-    with Image.open(tmp_path / "map.png") as drawn:
-        assert drawn.format == "PNG" and min(drawn.size) > 300
-        assert re.match("occlusion.*not that the answer is right", drawn.text["Description"])  # type: ignore[attr-defined]
-
-
-def colours(drops: list[list[float]], path: Path) -> numpy.ndarray:
-    """What is coloured of a grey picture's overlay, legend left out: [n, 3]."""
-    maps = numpy.array(drops, dtype=numpy.float32)
-    write_overlay([Image.new("RGB", (80, 80), "gray")], evidence.Evidence((maps,), (maps == maps,), -1.0), path)
-    with Image.open(path) as drawn:
-        pixels = numpy.asarray(drawn.convert("RGB")).astype(int)[:, : drawn.width * 2 // 3]
-    return pixels[pixels.max(2) - pixels.min(2) > 60]
-
-
-def test_what_speaks_for_and_against_is_told_apart(tmp_path: Path) -> None:
-    leaning, against = colours([[2, 0], [0, 0]], tmp_path / "a.png"), colours([[0, -2], [0, 0]], tmp_path / "b.png")
-    assert len(leaning) > 5000 and (leaning[:, 0] > leaning[:, 2]).all()
-    assert len(against) > 5000 and (against[:, 0] < against[:, 2]).all()
-
-
-def test_noise_is_not_stretched_to_a_finding(tmp_path: Path) -> None:
-    assert len(colours([[0.04, 0.0], [0.0, -0.03]], tmp_path / "a.png")) == 0
+    found: Evidence = evidence_map(loaded, asked(noise(64, 40)), [ANSWER], progress=Counting())
+    assert sum(counted) == 0 and len(found.maps) == 1 and -counted[0] > 100

@@ -270,6 +270,6 @@ def _write_evidence(session: Session, file: Path, terminal: Terminal) -> None:
 
     if not isinstance(session, LocalSession) or session.last is None or session.asked is None:
         return
-    found = evidence_map(session.loaded, session.asked, session.last.token_ids)
+    found = evidence_map(session.loaded, session.asked, session.last.token_ids, progress=terminal)
     write_overlay(session.asked.pictures, found, file)
     terminal.note(f"evidence: {file}")

@@ -88,8 +88,9 @@ EvidenceFile = Annotated[
     typer.Option(
         "--evidence",
         metavar="FILE.png",
-        help="Where the answer looked, by occlusion, as an overlay. It shows what moved the answer, not that it is "
-        "right; what is there twice may leave no trace.",
+        help="Where the answer looked: parts of the picture hidden, and shown alone, in turn (340 readings). It shows "
+        "what moved the answer, not that it is right nor why; what is wider than a sixth of the view may leave "
+        "no trace.",
         show_default=False,
         rich_help_panel=SHOWN,
     ),
