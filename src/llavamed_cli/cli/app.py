@@ -13,6 +13,7 @@ from llavamed_cli.cli import align, ask, build_data, convert, tune
 from llavamed_cli.cli import eval as evaluate
 from llavamed_cli.cli.eval_compare import EvalCommand
 from llavamed_cli.errors import LlavamedError
+from llavamed_cli.garbage import leave_garbage
 
 BUG_ADVICE = "This is a bug in llavamed. Run it again with --debug for the traceback, and report that."
 
@@ -83,4 +84,6 @@ def run() -> None:
     """The entry point of the installed command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers warns when a data worker forks
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars; the terminal layer has its own
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    leave_garbage()
+    sys.exit(code)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llavamed_cli.garbage import collection_put_off
 from llavamed_cli.progress import Bar
 from llavamed_cli.records import Fault
 
@@ -74,6 +75,7 @@ class Terminal:
         if count > FAULTS_SHOWN:
             self.warn(f"  and {count - FAULTS_SHOWN} more")
 
+    @collection_put_off()
     def quiet_libraries(self) -> None:
         """Keep the libraries' own bars and advice off the terminal: this layer has its own."""
         import logging

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import LlavamedError, ModelError, UsageError, first_line
+from llavamed_cli.garbage import collection_put_off
 from llavamed_cli.model.attention import choose_attention
 from llavamed_cli.model.chat import ChatFormat
 from llavamed_cli.model.free_memory import free_memory
@@ -84,6 +85,7 @@ def picture_tokens(processor: LlavaProcessor) -> int:
     return int(patches + feeder.num_additional_image_tokens - (feeder.vision_feature_select_strategy == "default"))
 
 
+@collection_put_off()
 def load_model(
     where: str,
     *,
