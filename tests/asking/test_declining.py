@@ -64,4 +64,6 @@ def test_other_questions_name_other_answers_a_line_each() -> None:
 
 
 def test_an_answer_of_unknown_sureness_is_held_back() -> None:
-    assert decline(Somebody(), reply("Yes", None), 0.5) is not None
+    held = decline(Somebody(), reply("Yes", None), 0.5)
+    assert held is not None
+    assert refusal(held).startswith("Declined: the server does not tell how sure its model is, and 0.5 was asked for.")

@@ -37,12 +37,21 @@ def test_an_empty_question_is_refused(empty: str) -> None:
         Talk().showing(SHOWN[:1]).asking(empty)
 
 
-@given(some.lists(some.integers(0, 2), min_size=1, max_size=4), some.booleans())
-def test_taking_back_undoes_asking(shown: list[int], answered: bool) -> None:
+@given(
+    some.lists(some.integers(0, 2), min_size=1, max_size=4), some.booleans(), some.sampled_from(["That.", "<image>"])
+)
+def test_taking_back_undoes_asking(shown: list[int], answered: bool, answer: str) -> None:
+    """A marker is only a word in what a model says."""
     talk = Talk()
     for count in shown:
         before = talk.showing(SHOWN[:count])
-        talk = before.asking("What?").answered("That.")
+        talk = before.asking("What?").answered(answer)
     again = talk.taken_back() if answered else before.asking("What?").taken_back()
     assert again == before
     assert talk.begun_again() == Talk(waiting=talk.pictures)
+
+
+def test_what_was_held_back_is_not_what_was_said() -> None:
+    talk = Talk().asking("Is there a mass?").answered("Yes.").answered_instead("Declined.")
+    assert [turn.text for turn in talk.turns] == ["Is there a mass?", "Declined."]
+    assert talk.taken_back() == Talk()

@@ -130,3 +130,24 @@ def test_no_network_is_a_sentence() -> None:
         fetch_picture("https://localhost/a.png")
     with pytest.raises(FetchError, match="breaks off"):
         Served({"a.org": body(b"half", **{"Content-Length": "9"})}).fetch("https://a.org/a.png")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://" + 70 * "a" + ".org/a.png", UsageError),
+        ("https://exämple..org/a.png", UsageError),
+        ("https://[::1/a.png", UsageError),
+        ("https://example.org:99999/a.png", UsageError),
+        ("https://example.org/\x01a.png", FetchError),
+    ],
+)
+def test_an_address_that_is_none_is_said_to_be(url: str, kind: type[LlavamedError]) -> None:
+    with pytest.raises(kind, match="cannot be"):
+        Served({}).fetch(url)
+
+
+def test_a_redirect_to_no_address_ends_in_a_sentence() -> None:
+    served = Served({"example.org": httpx.Response(302, headers={"Location": "https://a..b/\x7f"})})
+    with pytest.raises(LlavamedError, match="cannot be"):
+        served.fetch("https://example.org/a.png")

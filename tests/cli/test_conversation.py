@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,7 @@ def test_every_command_in_one_conversation(talk: Any, folder: Path) -> None:
     type_line("What changed?", "stops at its limit of 8 tokens")
     type_line("/save talk.json", r"Saved as talk\.json")
     type_line("/save talk.json", "left as it is")
+    type_line("/save /proc/talk.txt", "No such file|Permission")
     type_line("/retry", "stops at its limit of 8 tokens")
     type_line("/reset", r"Begun again, with white\.png, black one\.png")
     type_line("/new 'black one.png'", r"with black one\.png alone")
@@ -90,6 +93,45 @@ def test_every_command_in_one_conversation(talk: Any, folder: Path) -> None:
     assert asked == ["<image>\nIs it white?", "<image>\nWhat changed?"]
     told = (folder / "talk.txt").read_text()
     assert "> Is it black?" in told and "white?" not in told
+
+
+@pytest.mark.slow
+def test_the_copied_command_says_the_same(folder: Path, tiny_model: Path) -> None:
+    """Also after other words were drawn for the answer, and with everything that the first command was given."""
+    options = ["--max-new-tokens", "12", "--system", 'Be "brief".', "--device", "cpu", "--top-p", "0.9"]
+    talk = start(folder, tiny_model, "white.png", *options, "--temperature", "0.8", columns=1000)
+    talk.expect_exact(PROMPT)
+    talk.sendline("What is it?")
+    talk.expect("stops at its limit of 12 tokens")
+    talk.sendline("/retry")
+    talk.expect_exact("/retry")
+    talk.expect(r"\n([^\n]+)\r\nThe answer stops at its limit of 12 tokens")
+    said = seen(talk.match[1])
+    talk.sendline("/copy-command")
+    talk.expect(r"(llavamed ask white\.png -q [^\r\n]+)\r\n")
+    command = shlex.split(seen(talk.match[1]))
+    talk.close(force=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "llavamed_cli", *command[1:]], cwd=folder, capture_output=True, text=True, check=True
+    )
+    first, again = ([sign for sign in text if sign.isprintable() and sign != " "] for text in (said, done.stdout))
+    assert first == again != []  # a terminal is sent no control characters
+
+
+@pytest.mark.slow
+def test_an_unsure_answer_is_held_back_in_a_conversation_too(folder: Path, tiny_model: Path) -> None:
+    talk = start(folder, tiny_model, "white.png", "--max-new-tokens", "40", "--decline-below", "1")
+    talk.expect_exact(PROMPT)
+    talk.sendline("What is it?")
+    talk.expect("Declined: the model is 0")
+    talk.expect_exact(PROMPT)
+    talk.sendline("/save declined.txt")
+    talk.expect("Saved as")
+    talk.sendeof()
+    talk.expect(pexpect.EOF)
+    talk.close()
+    assert talk.exitstatus == 0
+    assert "> What is it?\n\nDeclined: the model is 0" in (folder / "declined.txt").read_text()
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from llavamed_cli.asking.talk import Talk
 from llavamed_cli.conversation_format import sample_to_json
 from llavamed_cli.errors import UsageError
 from llavamed_cli.files import write_json, write_text
+from llavamed_cli.model.decoding import Decoding
 from llavamed_cli.model.picture import Picture
 from llavamed_cli.records import IMAGE_MARKER, Sample
 
@@ -38,13 +39,16 @@ class Conversation:
     """A session with the names of what it was shown.
 
     places: of `session.talk`'s pictures, waiting ones too, as they were typed. open_pictures: opens what is named.
-    options: of the command that began it, for `/copy-command`.
+    options: of the command that began it, but those of decoding, for `/copy-command`.
+    decline_below: how sure an answer must be to be told. answered_with: how the last answer was decoded.
     """
 
     session: Session
     places: list[str]
     open_pictures: OpenPictures
     options: Sequence[str] = ()
+    decline_below: float | None = None
+    answered_with: Decoding | None = field(default=None, init=False)
     retries: int = field(default=0, init=False)
 
     def obey(self, line: str) -> str | None:
@@ -140,9 +144,17 @@ class Conversation:
         if question is None:
             raise UsageError("no question was asked yet", where="/copy-command")
         shown = self.places[: len(self.talk.pictures)]
-        command = shlex.join(["llavamed", "ask", *shown, "-q", question, *self.options])
+        decoding = _decoding_options(self.answered_with or self.session.decoding)
+        command = shlex.join(["llavamed", "ask", *shown, "-q", question, *self.options, *decoding])
         earlier = len(self.talk.turns) // 2 - 1
         return command + (f"\n(without the {earlier} question(s) before it)" if earlier > 0 else "")
+
+
+def _decoding_options(decoding: Decoding) -> list[str]:
+    """What is not as it is anyway, as the command line has it."""
+    usual, given = asdict(Decoding()), asdict(decoding)
+    changed = {name: value for name, value in given.items() if value != usual[name]}
+    return [part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _some(words: Sequence[str], usage: str) -> Sequence[str]:

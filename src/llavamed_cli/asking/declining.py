@@ -20,9 +20,9 @@ ALTERNATIVES = 3
 
 @dataclass(frozen=True)
 class Declined:
-    """An answer that is held back. probability: how sure it was."""
+    """An answer that is held back. probability: how sure it was; None where a server does not tell."""
 
-    probability: float
+    probability: float | None
     below: float
     alternatives: tuple[Alternative, ...]
 
@@ -40,14 +40,16 @@ def decline(session: Session, reply: Reply, below: float) -> Declined | None:
     sure = sureness(reply)
     if sure is not None and sure >= below:
         return None
-    return Declined(sure or 0.0, below, tuple(_alternatives(session, reply)))
+    return Declined(sure, below, tuple(_alternatives(session, reply)))
 
 
 def refusal(declined: Declined) -> str:
     """What is said in place of the answer."""
-    lines = [
-        f"Declined: the model is {declined.probability:.2f} sure of its answer, and {declined.below:g} was asked for."
-    ]
+    if declined.probability is None:
+        known = "the server does not tell how sure its model is"
+    else:
+        known = f"the model is {declined.probability:.2f} sure of its answer"
+    lines = [f"Declined: {known}, and {declined.below:g} was asked for."]
     if declined.alternatives:
         lines.append("The model wavers between:")
         lines += [f"  {one.probability:.2f}  {' '.join(one.answer.split())}" for one in declined.alternatives]

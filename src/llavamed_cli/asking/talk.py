@@ -51,10 +51,14 @@ class Talk:
         """With the answer to the question that stands last."""
         return replace(self, turns=(*self.turns, Turn(speaker="gpt", text=answer)))
 
+    def answered_instead(self, answer: str) -> Talk:
+        """With another answer in the place of the last one, which nobody has seen."""
+        return replace(self, turns=(*self.turns[:-1], Turn(speaker="gpt", text=answer)))
+
     def taken_back(self) -> Talk:
         """Without the last question and its answer; the pictures that came with it wait again."""
         before = self.turns[:-2] if self.turns and self.turns[-1].speaker == "gpt" else self.turns[:-1]
-        kept = sum(turn.text.count(IMAGE_MARKER) for turn in before)
+        kept = sum(turn.text.count(IMAGE_MARKER) for turn in before if turn.speaker == "human")
         return Talk(turns=before, pictures=self.pictures[:kept], waiting=(*self.pictures[kept:], *self.waiting))
 
     def begun_again(self) -> Talk:

@@ -62,7 +62,7 @@ def fetch_picture(
                         here = urljoin(here, response.headers.get("Location", ""))
                         continue
                     return _body(response, told(here), limit, deadline)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise FetchError(f"cannot be fetched: {first_line(error)}", where=told(here), hint=SAVE_IT) from error
     raise FetchError(f"more than {MAX_REDIRECTS} redirects", where=told(url), hint=SAVE_IT)
 
@@ -100,6 +100,7 @@ def _host_and_port(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        named = (host or "").encode("idna").decode("ascii")  # a label that is empty or too long is no name
     except ValueError:
         raise UsageError("a picture's address cannot be read: expected https://host/path") from None
     if parts.scheme != "https" or not host:
@@ -108,7 +109,7 @@ def _host_and_port(url: str) -> tuple[str, int]:
         )
     if parts.username or parts.password:
         raise UsageError("an address with a password in it is not used", where=told(url), hint=SAVE_IT)
-    return host.encode("idna").decode("ascii") if not host.isascii() else host, port or 443
+    return named, port or 443
 
 
 def _addresses(host: str, port: int) -> list[str]:

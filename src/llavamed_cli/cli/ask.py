@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import typer
 
 from llavamed_cli.cli import ask_options as options
 from llavamed_cli.cli.ask_output import Answering, answer, say_notice
+from llavamed_cli.cli.conversation import converse
 from llavamed_cli.cli.options import Debug, Device, Json, Quiet, Seed
 from llavamed_cli.cli.terminal import Terminal
 from llavamed_cli.config_folder import config_folder
@@ -124,9 +126,20 @@ def ask(
                     session.talk = session.talk.begun_again()
                 declined |= not answer(session, text, common, terminal, several=len(questions) > 1)
             if talks:
-                options_given = ["--model", model or opened.where, *(["--base-url", base_url] if base_url else [])]
-                _converse(session, sorted_words.pictures, view, options_given, terminal)
-            if evidence is not None:
+                same = {
+                    "--model": model or opened.where,
+                    "--base-url": base_url,
+                    "--precision": None if precision == "auto" else precision,
+                    "--device": None if device == "auto" else device,
+                    "--system": system,
+                    "--decline-below": decline_below,
+                    "--window": window,
+                    "--frame": frame,
+                }
+                _converse(session, sorted_words.pictures, view, same, decline_below, terminal)
+            if evidence is not None and declined:
+                terminal.note("evidence: none is drawn of an answer that was declined")
+            elif evidence is not None:
                 _write_evidence(session, evidence, terminal)
         finally:
             say_notice(terminal)
@@ -134,14 +147,25 @@ def ask(
         raise typer.Exit(DECLINED)
 
 
-def _converse(session: Session, places: Sequence[str], view: View, options: Sequence[str], terminal: Terminal) -> None:
+def _converse(
+    session: Session,
+    places: Sequence[str],
+    view: View,
+    same: Mapping[str, object],
+    decline_below: float | None,
+    terminal: Terminal,
+) -> None:
+    """same: the options that a command must have to ask as this one does; those that are None were not given."""
     from llavamed_cli.asking.commands import Conversation
-    from llavamed_cli.cli.conversation import converse
 
-    def open_more(places: Sequence[str]) -> tuple[Picture, ...]:
-        return _open_pictures(places, view, terminal)
-
-    converse(Conversation(session=session, places=list(places), open_pictures=open_more, options=options), terminal)
+    conversation = Conversation(
+        session=session,
+        places=list(places),
+        open_pictures=partial(_open_pictures, view=view, terminal=terminal),
+        options=[word for name, value in same.items() if value is not None for word in (name, str(value))],
+        decline_below=decline_below,
+    )
+    converse(conversation, terminal)
 
 
 def _set_default(model: str, terminal: Terminal) -> None:
@@ -229,7 +253,7 @@ def _open_session(
         from llavamed_cli.asking.remote import open_remote
         from llavamed_cli.endpoint.leaving import remembered_hosts, say_leaving
 
-        with open_remote(served.name, served.url, decoding=decoding, system=system) as remote:
+        with open_remote(served.name, served.url, decoding=decoding, system=system, progress=terminal) as remote:
             host, remembered = remote.endpoint.told, remembered_hosts()
             say_leaving(host, terminal, yes=yes, interactive=terminal.is_read, remembered=remembered)
             yield _Opened(remote, f"{served.name} at {served.url}", {})
@@ -239,7 +263,8 @@ def _open_session(
     from llavamed_cli.asking.session import LocalSession
     from llavamed_cli.model.load import load_model
 
-    loaded = load_model(where, device=device, precision=precision, progress=terminal)
+    with terminal.waiting("loading the model"):
+        loaded = load_model(where, device=device, precision=precision, progress=terminal)
     yield _Opened(LocalSession(loaded, decoding=decoding, system=system), where, loaded.choices)
 
 

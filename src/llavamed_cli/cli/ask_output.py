@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ACKNOWLEDGED = "LLAVAMED_ACKNOWLEDGE"
 NOTICE = "research use only, not a medical device"
-CUT = "The answer stops at its limit of {limit} tokens; --max-new-tokens sets another."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +39,55 @@ def answer(session: Session, question: str, common: Answering, terminal: Termina
     several: more than one question is asked, so each stands above its answer.
     """
     if terminal.as_json:
-        reply, declined = _whole(session, question, common)
+        with terminal.waiting("answering"):
+            reply, declined = _whole(session, question, common.decline_below)
         terminal.result("", described(question, reply, declined, common))
         return declined is None
-    declined = None
     printer = AnswerPrinter(sys.stdout)
     if several:
         printer.print(f"> {question}\n")
-    if common.decline_below is None:
-        for piece in session.ask(question):
-            printer.print(piece)
-    else:
-        reply, declined = _whole(session, question, common)
-        printer.print(reply.text if declined is None else _refusal(declined))
+    answered = say(session, question, common.decline_below, printer, terminal)
     printer.end()
     if several:
         printer.end()
+    if answered:
+        say_cut(session, terminal)
+    return answered
+
+
+def say(
+    session: Session, question: str, decline_below: float | None, printer: AnswerPrinter, terminal: Terminal
+) -> bool:
+    """Print an answer as it comes, or the refusal in its place, which is then what was said; whether it was answered.
+
+    An exception on the way, such as Ctrl-C, stops the model; what was said until then stays said.
+    """
+    if decline_below is None:
+        pieces: Any = session.ask(question)
+        with closing(pieces), terminal.waiting("reading") as heard:
+            for piece in pieces:
+                heard()
+                printer.print(piece)
+        return True
+    from llavamed_cli.asking.declining import refusal
+
+    with terminal.waiting("answering"):
+        reply, declined = _whole(session, question, decline_below)
+    if declined is None:
+        printer.print(reply.text)
+        return True
+    told = refusal(declined)
+    if reply.text:  # without a word, the question is not in the talk either
+        session.talk = session.talk.answered_instead(told)
+    printer.print(told)
+    return False
+
+
+def say_cut(session: Session, terminal: Terminal) -> None:
+    """Tell where the last answer met its limit."""
     if session.last is not None and session.last.finish == "length":
-        terminal.note(CUT.format(limit=session.decoding.max_new_tokens))
-    return declined is None
+        limit = session.decoding.max_new_tokens
+        terminal.note(f"The answer stops at its limit of {limit} tokens; --max-new-tokens sets another.")
 
 
 def described(question: str, reply: Reply, declined: Declined | None, common: Answering) -> dict[str, Any]:
@@ -99,7 +129,7 @@ def say_notice(terminal: Terminal) -> None:
         terminal.warn(DISCLAIMER)
 
 
-def _whole(session: Session, question: str, common: Answering) -> tuple[Reply, Declined | None]:
+def _whole(session: Session, question: str, decline_below: float | None) -> tuple[Reply, Declined | None]:
     from llavamed_cli.asking.declining import decline
     from llavamed_cli.errors import ModelError
 
@@ -107,14 +137,8 @@ def _whole(session: Session, question: str, common: Answering) -> tuple[Reply, D
         pass
     reply = session.last
     if reply is None:
-        raise ModelError("no answer came", where=common.model)
-    return reply, None if common.decline_below is None else decline(session, reply, common.decline_below)
-
-
-def _refusal(declined: Declined) -> str:
-    from llavamed_cli.asking.declining import refusal
-
-    return refusal(declined)
+        raise ModelError("no answer came")
+    return reply, None if decline_below is None else decline(session, reply, decline_below)
 
 
 def _declined(declined: Declined) -> dict[str, Any]:

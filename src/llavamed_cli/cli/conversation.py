@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from llavamed_cli.cli.ask_output import CUT
+from llavamed_cli.cli.ask_output import say, say_cut
 from llavamed_cli.cli.terminal import Terminal
 from llavamed_cli.cli.wrapping import AnswerPrinter
 from llavamed_cli.errors import LlavamedError
@@ -48,7 +48,7 @@ def _take(conversation: Conversation, line: str, terminal: Terminal) -> None:
             return
         _answer(conversation, conversation.retried(), terminal)
         conversation.session.decoding = before[1]
-    except LlavamedError as error:
+    except (LlavamedError, OSError) as error:  # the latter of a disk: a full one, a folder of somebody else
         conversation.session.talk, conversation.session.decoding = before
         print(error, file=sys.stderr, flush=True)
     except KeyboardInterrupt:  # while a picture is opened, or before an answer began
@@ -60,16 +60,15 @@ def _answer(conversation: Conversation, question: str, terminal: Terminal) -> No
     """Print an answer as it comes; Ctrl-C ends it, and what was said until then stays said."""
     session = conversation.session
     printer = AnswerPrinter(sys.stdout)
-    pieces: Any = session.ask(question)
+    answered = True
     try:
-        for piece in pieces:
-            printer.print(piece)
+        answered = say(session, question, conversation.decline_below, printer, terminal)
     except KeyboardInterrupt:
-        pieces.close()
         printer.print(f" {STOPPED}")
     printer.end()
-    if session.last is not None and session.last.finish == "length":
-        terminal.note(CUT.format(limit=session.decoding.max_new_tokens))
+    conversation.answered_with = session.decoding
+    if answered:
+        say_cut(session, terminal)
 
 
 def _reader() -> Any:

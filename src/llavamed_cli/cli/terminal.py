@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.garbage import collection_put_off
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 FAULTS_SHOWN = 10
+PATIENCE = 1.0
+"""Seconds without a word after which somebody who waits is shown that work goes on."""
 
 
 @dataclass
@@ -35,6 +38,35 @@ class _TerminalBar:
 class _QuietBar:
     def advance(self, amount: int = 1, **figures: str) -> None:
         return
+
+
+class _SignOfLife:
+    """Shown by a timer's thread and ended by the one that waits, once."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = Lock()
+        self._ended = False
+        self._display: RichProgress | None = None
+
+    def show(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
+        console = Console(stderr=True)
+        display = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+        display.add_task(self._what, total=None)
+        with self._lock:
+            if not self._ended:
+                display.start()
+                self._display = display
+
+    def end(self) -> None:
+        with self._lock:
+            if self._display is not None and not self._ended:
+                self._display.stop()
+            self._ended = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +117,25 @@ class Terminal:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[Callable[[], None]]:
+        """A sign of life on stderr, with the time it takes, after a second in which nothing was said.
+
+        It goes when the function that is given is called, or else at the end, and leaves no trace.
+        """
+        if not self.is_read:
+            yield lambda: None
+            return
+        sign = _SignOfLife(what)
+        timer = Timer(PATIENCE, sign.show)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield sign.end
+        finally:
+            timer.cancel()
+            sign.end()
 
     def result(self, text: str, value: Any) -> None:
         """The result, on stdout: `text` for people, `value` as one JSON document under --json."""
