@@ -88,6 +88,15 @@ def parse_jsonl(
         yield number, value
 
 
+def cut_torn_line(path: Path) -> None:
+    """Take away what follows the last line break: a process was killed while it wrote a line."""
+    written = path.read_bytes()
+    whole = written.rfind(b"\n") + 1
+    if whole < len(written):
+        with path.open("r+b") as stream:
+            stream.truncate(whole)
+
+
 def json_fault(error: ValueError | RecursionError) -> str:
     """What ails a JSON text: beside bad syntax, Python refuses integers beyond 4,300 digits and very deep nesting."""
     if isinstance(error, json.JSONDecodeError):

@@ -62,8 +62,12 @@ def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path: Path, cut: int) -> 
     assert done.asked == []
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("nonsense", "not JSON"), ('{"question_id": 1, "text": "a"}', "no answer"), ('{"question_id": "1"}', "no answer")],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, line: str, told: str) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text("nonsense\n")
-    with pytest.raises(DataError, match=r"log\.jsonl:1: not JSON"):
+    log.write_text(f"{line}\n")
+    with pytest.raises(DataError, match=rf"log\.jsonl:1: .*{told}"):
         run(log, Counting())

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from llavamed_cli.errors import DataError
 from llavamed_cli.evaluation.answerers.answerer import Answerer, AsksAlone
-from llavamed_cli.files import json_line, read_jsonl
+from llavamed_cli.files import cut_torn_line, json_line, read_jsonl
 from llavamed_cli.progress import Progress
 from llavamed_cli.records import Answer, Fault, Question
 
@@ -54,21 +54,18 @@ def _resume(log: Path) -> dict[str, Answer]:
     log.parent.mkdir(parents=True, exist_ok=True)
     if not log.exists():
         return {}
-    written = log.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        with log.open("r+b") as stream:
-            stream.truncate(whole)
+    cut_torn_line(log)
 
-    def refuse(fault: Fault) -> None:
+    def refuse(fault: Fault) -> NoReturn:
         raise DataError(fault.reason, where=fault.where, hint="Delete this file to answer anew.")
 
-    return {
-        record["question_id"]: Answer(
-            question_id=record["question_id"], text=record["text"], confidence=record["confidence"]
-        )
-        for _, record in read_jsonl(log, refuse)
-    }
+    answers = {}
+    for line, record in read_jsonl(log, refuse):
+        identity, text = record.get("question_id"), record.get("text")
+        if not isinstance(identity, str) or not isinstance(text, str):
+            refuse(Fault(where=f"{log}:{line}", reason="this is no answer as eval writes it"))
+        answers[identity] = Answer(question_id=identity, text=text, confidence=record.get("confidence"))
+    return answers
 
 
 def _record(answer: Answer, prompt: str, who: str, benchmark: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llavamed_cli.errors import DataError
-from llavamed_cli.files import json_line, read_jsonl
+from llavamed_cli.files import cut_torn_line, json_line, read_jsonl
 from llavamed_cli.records import Fault
 
 
@@ -47,11 +47,7 @@ class Descriptions:
 
 def _read(file: Path) -> Iterator[Description]:
     """The whole lines of the file, a torn last one cut off. Raises DataError where it is damaged elsewhere."""
-    written = file.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        with file.open("r+b") as stream:
-            stream.truncate(whole)
+    cut_torn_line(file)
 
     def refuse(fault: Fault) -> None:
         raise DataError(fault.reason, where=fault.where, hint="Delete this file to have the pictures described anew.")
