@@ -18,7 +18,7 @@ from llavamed_cli.errors import TrainingError
 from llavamed_cli.progress import Silent
 from llavamed_cli.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from llavamed_cli.training.checkpoint_place import Place
-from llavamed_cli.training.distributed import World
+from llavamed_cli.world import World
 
 
 def checkpoint(step: int) -> Checkpoint:

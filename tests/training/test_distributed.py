@@ -27,12 +27,13 @@ from llavamed_cli.errors import TrainingError, UsageError
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.progress import Silent
 from llavamed_cli.training.data_files import find_data
-from llavamed_cli.training.distributed import World, deal, is_lead, open_world
+from llavamed_cli.training.deal import deal
 from llavamed_cli.training.features import FrozenFeatures
 from llavamed_cli.training.loop import Training
 from llavamed_cli.training.metrics import read_metrics
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.stage import prepare_stage
+from llavamed_cli.world import World, is_lead, open_world
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 FULL = Recipe(

@@ -10,10 +10,10 @@ import pytest
 from llavamed_cli.errors import UsageError
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.model.precision import Choice
-from llavamed_cli.training.distributed import World
 from llavamed_cli.training.parts import prepare_parts
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.sharding import Sharded, asked_to_shard
+from llavamed_cli.world import World
 
 LORA = Recipe(train=("projector", "lm"), lora_rank=4)
 

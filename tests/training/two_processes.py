@@ -23,12 +23,12 @@ from llavamed_cli.errors import LlavamedError, PictureError
 from llavamed_cli.model.load import LoadedModel, load_model
 from llavamed_cli.progress import Bar, Silent
 from llavamed_cli.training.data_files import find_data
-from llavamed_cli.training.distributed import World, open_world
 from llavamed_cli.training.features import Features, FrozenFeatures
 from llavamed_cli.training.loop import Training
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.stage import Prepared, prepare_stage
 from llavamed_cli.training.validation import open_validation
+from llavamed_cli.world import World, open_world
 
 BOTH = ("projector", "lm")
 FULL = Recipe(train=BOTH, batch_size=3, max_tokens=150, share_pictures=False, steps=4, learning_rate=1e-3, warmup=0.3)

@@ -61,8 +61,8 @@ def align(
     Reads a build-data folder's align.jsonl and writes a plain Hugging Face LLaVA folder. Only the projector learns,
     unless --train names more.
     """
-    from llavamed_cli.training.distributed import is_lead
     from llavamed_cli.training.recipe import load_recipe
+    from llavamed_cli.world import is_lead
 
     recipe = load_recipe(options.recipe, options.overrides())
     if recipe.lora_rank or recipe.quantise != "none":

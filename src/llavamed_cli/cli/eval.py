@@ -67,7 +67,7 @@ def evaluate(
     from llavamed_cli.evaluation.plan import EvalPlan, ServerOptions, name_answerers, name_benchmarks
     from llavamed_cli.evaluation.runner import run_evaluation
     from llavamed_cli.evaluation.table import score_table
-    from llavamed_cli.training.distributed import is_lead, open_world
+    from llavamed_cli.world import is_lead, open_world
 
     terminal = Terminal(as_json=as_json, quiet=quiet, silent=not is_lead())
     if reviews is not None:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from llavamed_cli.records import Fault
     from llavamed_cli.run_record import Run
     from llavamed_cli.training.data_files import DataFile
-    from llavamed_cli.training.distributed import World
     from llavamed_cli.training.planning.hardware import Hardware
     from llavamed_cli.training.planning.machine import Machine
     from llavamed_cli.training.recipe import Recipe
     from llavamed_cli.training.stage import Prepared
+    from llavamed_cli.world import World
 
 PICTURE = re.compile(r"^picture .+?: ")
 """What a fault of a picture begins with, its path in it."""
@@ -61,7 +61,7 @@ def input_of(where: str) -> Path | str:
 def run_stage(request: StageRequest, terminal: Terminal) -> None:
     """Look (--plan, --show-sample), or train, in all the processes that were launched for it."""
     from llavamed_cli.training.data_files import find_data
-    from llavamed_cli.training.distributed import ALONE, open_world
+    from llavamed_cli.world import ALONE, open_world
 
     options = request.options
     _check(request)

@@ -60,8 +60,8 @@ def tune(
     Reads a build-data folder's instruct.jsonl and writes a plain Hugging Face LLaVA folder, LoRA merged in. It may be
     repeated: first on instructions, then on one benchmark's training questions.
     """
-    from llavamed_cli.training.distributed import is_lead
     from llavamed_cli.training.recipe import load_recipe
+    from llavamed_cli.world import is_lead
 
     own = {"lora_rank": lora_rank, "quantise": quantise, "merge": merge}
     recipe = load_recipe(options.recipe, {**options.overrides(), **own})

@@ -34,7 +34,7 @@ from llavamed_cli.evaluation.scoring.reference import normalize
 from llavamed_cli.files import read_json
 from llavamed_cli.progress import Progress
 from llavamed_cli.run_record import Run, begin_run
-from llavamed_cli.training.distributed import ALONE, World
+from llavamed_cli.world import ALONE, World
 
 
 def run_evaluation(plan: EvalPlan, progress: Progress, world: World = ALONE) -> dict[str, Any]:

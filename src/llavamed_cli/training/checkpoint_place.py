@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llavamed_cli.errors import TrainingError, first_line
 from llavamed_cli.files import umask
-from llavamed_cli.training.distributed import ALONE, World
+from llavamed_cli.world import ALONE, World
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,6 @@ from llavamed_cli.model.precision import Choice
 from llavamed_cli.model.segment_attention import choose_segments, use_segments
 from llavamed_cli.progress import Progress
 from llavamed_cli.training.autocast import computing
-from llavamed_cli.training.distributed import ALONE, World
 from llavamed_cli.training.examples import ExampleSet
 from llavamed_cli.training.features import FrozenFeatures, LearnedFeatures
 from llavamed_cli.training.layout import lay_row
@@ -28,6 +27,7 @@ from llavamed_cli.training.planning.memory import TrainingMemory, size_text, tra
 from llavamed_cli.training.planning.model_sizes import model_sizes
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.step import row_loss
+from llavamed_cli.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.training.autocast import computing
-from llavamed_cli.training.distributed import World
 from llavamed_cli.training.layout import PackedRow
 from llavamed_cli.training.optimizer import make_optimizer, set_rates
 from llavamed_cli.training.parts import trained_parameters
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.step import row_loss
+from llavamed_cli.world import World
 
 if TYPE_CHECKING:
     import torch

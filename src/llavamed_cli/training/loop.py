@@ -19,7 +19,6 @@ from llavamed_cli.model.segment_attention import choose_segments, use_segments
 from llavamed_cli.progress import Bar, Progress
 from llavamed_cli.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from llavamed_cli.training.checkpoint_place import Place
-from llavamed_cli.training.distributed import ALONE, World
 from llavamed_cli.training.examples import ExampleSet
 from llavamed_cli.training.features import Features
 from llavamed_cli.training.judging import Judged
@@ -35,6 +34,7 @@ from llavamed_cli.training.sharding import Sharded, asked_to_shard
 from llavamed_cli.training.signals import stop_requests
 from llavamed_cli.training.step_faults import is_out_of_memory, memory_fault, number_fault
 from llavamed_cli.training.validation import validate
+from llavamed_cli.world import ALONE, World
 
 if TYPE_CHECKING:
     import threading

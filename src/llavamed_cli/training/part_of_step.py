@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llavamed_cli.errors import PictureError
-from llavamed_cli.training.distributed import deal
+from llavamed_cli.training.deal import deal
 from llavamed_cli.training.layout import PackedRow, lay_row
 from llavamed_cli.training.packing import Row, Step
 

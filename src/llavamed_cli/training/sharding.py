@@ -18,7 +18,6 @@ from llavamed_cli.errors import UsageError
 from llavamed_cli.model.load import LoadedModel
 from llavamed_cli.model.precision import torch_dtype
 from llavamed_cli.training.autocast import computing
-from llavamed_cli.training.distributed import World
 from llavamed_cli.training.features import tower_dtype, tower_features
 from llavamed_cli.training.layout import PackedRow
 from llavamed_cli.training.learner import See
@@ -26,6 +25,7 @@ from llavamed_cli.training.optimizer import make_optimizer, set_rates
 from llavamed_cli.training.parts import tower_learns, trained_parameters
 from llavamed_cli.training.recipe import Recipe
 from llavamed_cli.training.step import row_loss
+from llavamed_cli.world import World
 
 if TYPE_CHECKING:
     import torch

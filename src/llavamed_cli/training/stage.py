@@ -16,7 +16,6 @@ from llavamed_cli.model.segment_attention import choose_segments
 from llavamed_cli.progress import Progress
 from llavamed_cli.run_record import Run
 from llavamed_cli.training.adapters import save_adapters
-from llavamed_cli.training.distributed import ALONE, World
 from llavamed_cli.training.examples import ExampleSet
 from llavamed_cli.training.feature_choice import open_features
 from llavamed_cli.training.loop import Trained, Training
@@ -26,6 +25,7 @@ from llavamed_cli.training.parts import merge_parts, prepare_parts
 from llavamed_cli.training.recipe import SPEED_ALONE, Recipe
 from llavamed_cli.training.record import draw_loss_curve, write_model_card
 from llavamed_cli.training.samples import DataFile, read_examples
+from llavamed_cli.world import ALONE, World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from PIL import Image
 
 from llavamed_cli.evaluation.answerers.crew import PICTURE, Asking, Crew, deal_by_picture
 from llavamed_cli.records import Answer, Question
-from llavamed_cli.training.distributed import ALONE, World
+from llavamed_cli.world import ALONE, World
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 QUESTIONS = [(number, f"{number % 3}.png", text) for number, text in enumerate(["What?", "Is it?", "Where is it?"] * 3)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.records import Answer, Question
-from llavamed_cli.training.distributed import ALONE, World
+from llavamed_cli.world import ALONE, World
 
 PICTURE = 600
 """What a picture weighs beside a question's letters when work is dealt: about as many tokens as one has."""

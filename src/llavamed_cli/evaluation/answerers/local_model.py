@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llavamed_cli.evaluation.answerers.answerer import by_picture
 from llavamed_cli.evaluation.answerers.crew import Asking, Crew
 from llavamed_cli.records import IMAGE_MARKER, Answer, Question, Turn
-from llavamed_cli.training.distributed import ALONE, World
+from llavamed_cli.world import ALONE, World
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,17 +8,13 @@ others waiting: it comes to whichever meeting they are at.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from llavamed_cli.errors import LlavamedError, TrainingError, UsageError, first_line
-
-if TYPE_CHECKING:
-    from llavamed_cli.training.examples import ExampleSet
-    from llavamed_cli.training.packing import Row, Step
 
 Value = TypeVar("Value")
 PATIENCE = timedelta(hours=12)
@@ -159,24 +155,3 @@ def _told(fault: Exception | None, rank: int) -> LlavamedError | None:
         f"process {rank} failed: {type(fault).__name__}: {first_line(fault)}",
         hint="The same command in one process, with --debug, shows where.",
     )
-
-
-def deal(examples: ExampleSet, step: Step, size: int) -> list[list[Row]]:
-    """A step's rows for each of `size` processes: the longest first, each to the process with the fewest tokens."""
-    hands: list[list[Row]] = [[] for _ in range(size)]
-    tokens = [0] * size
-    laid = {row: _laid(examples, row) for row in step}
-    for row in sorted(step, key=lambda row: -laid[row]):
-        place = tokens.index(min(tokens))
-        hands[place].append(row)
-        tokens[place] += laid[row]
-    return hands
-
-
-def _laid(examples: ExampleSet, row: Sequence[int]) -> int:
-    """The tokens a row is laid with, prefixes that samples share counted once."""
-    chosen = list(row)
-    keys, prefixes = examples.picture_keys[chosen].tolist(), examples.prefix_lengths[chosen].tolist()
-    together = {(key, prefix) for key, prefix in zip(keys, prefixes, strict=True) if key >= 0 and prefix > 0}
-    shared = sum(prefix for key, prefix in zip(keys, prefixes, strict=True) if key >= 0 and prefix > 0)
-    return int(examples.lengths[chosen].sum()) - shared + sum(prefix for _, prefix in together)
